@@ -1,0 +1,2 @@
+//! gRPC: the generated code and its adapters.
+pub mod pb;

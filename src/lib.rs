@@ -1,0 +1,2 @@
+//! supos-auth
+pub mod grpc;
