@@ -1,0 +1,107 @@
+//! Giving an app a code for a signed-in user (RFC 6749 section 4.1.1; docs/api.md, "Authorize").
+
+use super::{
+    Core, Error, Problem,
+    ids::AppId,
+    model::{App, Code, Session},
+    redirect,
+    secret::{BearerHash, Secret},
+};
+
+/// The longest scope, in bytes.
+const MAX_SCOPE: usize = 1024;
+/// The longest state, in bytes.
+const MAX_STATE: usize = 4096;
+
+/// What an app asks for, by way of the user's browser.
+#[derive(Debug)]
+pub struct AuthorizeRequest {
+    /// `code`.
+    pub response_type: String,
+    /// The app; none: the one whose redirect URIs match.
+    pub app: Option<String>,
+    /// Where the code goes.
+    pub redirect_uri: String,
+    /// What comes back with it.
+    pub state: String,
+    /// The scope.
+    pub scope: String,
+}
+
+/// A code, and where it goes.
+#[derive(Debug)]
+pub struct Authorized {
+    /// The code.
+    pub code: Secret,
+    /// The redirect URI, with the code and the state in its query.
+    pub location: String,
+}
+
+impl Core {
+    /// Gives a code for the user of `session`. `only_app` is the one app that the caller may make codes for.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`], [`Error::UnknownApp`], [`Error::NoSingleApp`], [`Error::RedirectMismatch`], [`Error::NotAllowed`] for
+    /// another app than `only_app`, [`Error::CredentialRefused`] when the session has ended meanwhile.
+    pub async fn authorize(&self, session: &Session, only_app: Option<&AppId>, request: AuthorizeRequest) -> Result<Authorized, Error> {
+        if request.response_type != "code" {
+            return Err(Error::parameter("responseType", Problem::NotAllowed));
+        }
+        let too_long = [("redirectUri", &request.redirect_uri, redirect::MAX_REDIRECT_URI), ("state", &request.state, MAX_STATE), ("scope", &request.scope, MAX_SCOPE)]
+            .into_iter()
+            .find(|(_, value, longest)| value.len() > *longest);
+        if let Some((name, ..)) = too_long {
+            return Err(Error::parameter(name, Problem::TooLong));
+        }
+        let app = match &request.app {
+            Some(id) => self.enabled_app(id).await?.ok_or(Error::UnknownApp)?,
+            None => self.app_of_redirect_uri(&request.redirect_uri).await?,
+        };
+        if !redirect::matches(&app.redirect_uris, &request.redirect_uri) {
+            return Err(Error::RedirectMismatch);
+        }
+        if only_app.is_some_and(|only| *only != app.id) {
+            return Err(Error::NotAllowed);
+        }
+        let now = self.now();
+        let code = Secret::random()?;
+        let location = redirect::with_answer(&request.redirect_uri, code.expose(), &request.state);
+        let record = Code {
+            app: app.id,
+            incarnation: app.incarnation,
+            session: session.id,
+            redirect_uri: request.redirect_uri,
+            scope: request.scope.split([' ', ',']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "),
+            expires_at: now.after(self.settings.code_lifetime),
+            used: None,
+        };
+        self.store.create_code(BearerHash::of_code(code.expose()), record, now).await?;
+        Ok(Authorized { code, location })
+    }
+
+    /// The app of this id, if there is one and it is enabled.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub async fn enabled_app(&self, id: &str) -> Result<Option<App>, Error> {
+        let Some(id) = AppId::new(id) else { return Ok(None) };
+        Ok(self.store.app(&id).await?.filter(|app| app.enabled))
+    }
+
+    /// The one enabled app that has registered a redirect URI.
+    async fn app_of_redirect_uri(&self, redirect_uri: &str) -> Result<App, Error> {
+        let mut found = None;
+        let mut after = None;
+        loop {
+            let page = self.store.apps(after, 256).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id.clone());
+            for app in page {
+                if app.enabled && redirect::matches(&app.redirect_uris, redirect_uri) && found.replace(app).is_some() {
+                    return Err(Error::NoSingleApp);
+                }
+            }
+        }
+        found.ok_or(Error::NoSingleApp)
+    }
+}

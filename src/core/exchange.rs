@@ -1,0 +1,21 @@
+//! Redeeming a code (RFC 6749 section 4.1.3; docs/api.md, "Token").
+
+use super::{Core, Error, Problem, Tokens, ids::AppId, secret::BearerHash};
+
+/// The longest `logoutUri`, in bytes.
+const MAX_LOGOUT_URI: usize = 1024;
+
+impl Core {
+    /// Redeems a code for `app`, which has shown its credential.
+    ///
+    /// # Errors
+    /// [`Error::CodeRefused`]; [`Error::CodeReplayed`] when it was used before: then what the first use gave out has been ended.
+    pub async fn exchange(&self, app: &AppId, code: &str, logout_uri: String) -> Result<Tokens, Error> {
+        if logout_uri.len() > MAX_LOGOUT_URI {
+            return Err(Error::parameter("logoutUri", Problem::TooLong));
+        }
+        let now = self.now();
+        let grant = self.store.redeem_code(&BearerHash::of_code(code), app, logout_uri, now).await?;
+        self.tokens(grant, now)
+    }
+}

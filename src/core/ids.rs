@@ -1,0 +1,163 @@
+//! The names of things.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, secret::random_bytes};
+
+/// Writes bytes as lower-case hexadecimal digits.
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Reads 16 bytes from 32 lower-case hexadecimal digits.
+fn parse_hex(text: &str) -> Option<[u8; 16]> {
+    if text.len() != 32 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
+}
+
+/// An app's id, which is its access key on the wire: 1 to 128 printable ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AppId(String);
+
+impl AppId {
+    /// Takes an id as a caller sent it.
+    ///
+    /// Ids that read like a user's are not taken, so that the `client_id` and the `sub` of a token never name the same
+    /// (RFC 9700 section 4.15).
+    #[must_use]
+    pub fn new(id: &str) -> Option<Self> {
+        let printable = !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| (0x21..0x7f).contains(&b));
+        (printable && UserId::from_str(id).is_err()).then(|| Self(id.to_owned()))
+    }
+
+    /// Makes a new id: 32 hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the machine has no randomness to give.
+    pub fn random() -> Result<Self, Error> {
+        Ok(Self(Hex(&random_bytes::<16>()?).to_string()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AppId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// That a text names nothing of the kind that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct NotAnId;
+
+macro_rules! random_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name([u8; 16]);
+
+        impl $name {
+            /// Makes a new id.
+            ///
+            /// # Errors
+            /// [`Error::Internal`] when the machine has no randomness to give.
+            pub fn random() -> Result<Self, Error> {
+                random_bytes().map(Self)
+            }
+
+            /// The id of these bytes.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(bytes)
+            }
+
+            /// The 16 bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), Hex(&self.0))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotAnId;
+
+            fn from_str(text: &str) -> Result<Self, NotAnId> {
+                text.strip_prefix($prefix).and_then(parse_hex).map(Self).ok_or(NotAnId)
+            }
+        }
+    };
+}
+
+random_id! {
+    /// A user's stable id, the `sub` of his tokens: `usr_` and 32 hexadecimal digits.
+    UserId, "usr_"
+}
+
+random_id! {
+    /// A session's id, the `sid` of its tokens: 32 hexadecimal digits.
+    SessionId, ""
+}
+
+random_id! {
+    /// The id of one of an app's secrets: 32 hexadecimal digits.
+    SecretId, ""
+}
+
+random_id! {
+    /// One life of an app: an app that is deleted and made again under the same id does not get the old one's tokens.
+    Incarnation, ""
+}
+
+/// A refresh token family: what one redeemed code gave out, and all that came of it by refreshing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FamilyId {
+    /// The session that the family belongs to.
+    pub session: SessionId,
+    /// Families of one session are numbered from 0.
+    pub number: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_cannot_be_named_like_a_user() {
+        assert!(AppId::new(&UserId::random().unwrap().to_string()).is_none());
+        assert!(AppId::new("usr_1").is_some());
+    }
+
+    #[test]
+    fn an_app_id_is_printable_ascii() {
+        for bad in ["", "a b", "é", "a\n", &"x".repeat(129)] {
+            assert!(AppId::new(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_reads_back_and_has_one_spelling() {
+        let id = SessionId::random().unwrap();
+        assert_eq!(id.to_string().parse::<SessionId>().unwrap(), id);
+        assert!(id.to_string().to_uppercase().parse::<SessionId>().is_err() || id.to_string().bytes().all(|b| b.is_ascii_digit()));
+        assert!("+0000000000000000000000000000001".parse::<SessionId>().is_err());
+    }
+}

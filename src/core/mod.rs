@@ -1,0 +1,121 @@
+//! The rules of the service, each once. Knows nothing of gRPC, HTTP, SQL, the environment or the machine's clock.
+//!
+//! One file for each operation: [`sign_in`], [`authorize`], [`exchange`], [`refresh`], [`inspect`], [`sign_out`]; what administrators do
+//! is in [`apps`], [`users`] and [`signing_keys`].
+
+pub mod apps;
+pub mod authorize;
+pub mod clock;
+mod error;
+pub mod exchange;
+pub mod ids;
+pub mod inspect;
+pub mod model;
+pub mod password;
+pub mod redirect;
+pub mod refresh;
+pub mod seal;
+pub mod secret;
+pub mod sign_in;
+pub mod sign_out;
+pub mod signing_keys;
+pub mod users;
+
+use std::{sync::Arc, time::Duration};
+
+pub use error::{Error, Problem};
+
+use self::{
+    clock::{Clock, Timestamp},
+    model::{App, Grant},
+    password::Hasher,
+    seal::Vault,
+    secret::Secret,
+};
+use crate::{issuer::Issuer, store::Store};
+
+/// How long things live, and what operators may choose.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a code lives.
+    pub code_lifetime: Duration,
+    /// How long a session lives in all.
+    pub session_lifetime: Duration,
+    /// How long a session lives with nothing to keep it alive.
+    pub session_idle_lifetime: Duration,
+    /// How long after the first use of a refresh token its successor is given out again.
+    pub refresh_grace: Duration,
+    /// How long a signing key is published before it signs.
+    pub signing_key_lead: Duration,
+    /// How long a signing key signs before a new one takes over.
+    pub signing_key_lifetime: Duration,
+    /// The fewest characters of a password that is set from now on.
+    pub min_password_length: usize,
+}
+
+/// The service, without its edges.
+#[derive(Debug)]
+pub struct Core {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Who makes access tokens.
+    pub issuer: Issuer,
+    /// What seals secrets.
+    pub vault: Vault,
+    /// Who hashes passwords.
+    pub hasher: Hasher,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What operators chose.
+    pub settings: Settings,
+    /// Called with the name of the user whose one-time password was changed.
+    pub on_password_changed: Box<dyn OnPasswordChanged>,
+}
+
+/// What happens besides when a user has changed his password himself.
+pub trait OnPasswordChanged: Send + Sync + std::fmt::Debug {
+    /// `user_name` has a password of his own now.
+    fn password_changed(&self, user_name: &str);
+}
+
+/// The tokens that an app gets.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// The access token.
+    pub access_token: Secret,
+    /// How long it lives, in seconds.
+    pub expires_in: u64,
+    /// The refresh token.
+    pub refresh_token: Secret,
+    /// Whom they are for, and what they stand for.
+    pub grant: Grant,
+}
+
+impl Core {
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The tokens of a family's newest generation.
+    fn tokens(&self, grant: Grant, now: Timestamp) -> Result<Tokens, Error> {
+        let access = self.issuer.mint(&grant, now)?;
+        let refresh_token = self.vault.refresh_token(grant.family_id, grant.family.generation)?;
+        Ok(Tokens { access_token: access.token, expires_in: access.expires_in, refresh_token, grant })
+    }
+
+    /// Whether `secret` is one of the app's live secrets. An app that is not there or not enabled takes as long.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when one cannot be opened.
+    pub fn secret_matches(&self, app: Option<&App>, secret: &[u8]) -> Result<bool, Error> {
+        let mut matches = false;
+        let known = app.filter(|app| app.enabled);
+        for live in app.map(|app| app.secrets.as_slice()).unwrap_or_default() {
+            let value = self.vault.open_sealed(&apps::secret_purpose(&live.id), &live.sealed)?;
+            matches |= aws_lc_rs::constant_time::verify_slices_are_equal(&value, secret).is_ok();
+        }
+        Ok(matches && known.is_some())
+    }
+}

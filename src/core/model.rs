@@ -1,0 +1,201 @@
+//! What the service knows: apps, users, sessions, codes, refresh token families and signing keys, as the store keeps them.
+//!
+//! New fields go to the end of a record and get `#[serde(default)]`, so that records that were written before them can be read.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    clock::Timestamp,
+    ids::{AppId, FamilyId, Incarnation, SecretId, SessionId, UserId},
+    seal::Sealed,
+    secret::BearerHash,
+};
+
+/// An app: an OAuth client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// The id, and access key.
+    pub id: AppId,
+    /// Which life of that id this is.
+    pub incarnation: Incarnation,
+    /// What people call it.
+    pub display_name: String,
+    /// Where codes may be sent.
+    pub redirect_uris: Vec<String>,
+    /// Where it may be told that a session has ended.
+    pub logout_uris: Vec<String>,
+    /// Whether it may take part at all.
+    pub enabled: bool,
+    /// Whether an access token is not enough to refresh.
+    pub refresh_requires_app_credential: bool,
+    /// The live secrets: one or two.
+    pub secrets: Vec<AppSecret>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// One of an app's secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppSecret {
+    /// Its id.
+    pub id: SecretId,
+    /// Its value, sealed: Sign needs it back.
+    pub sealed: Sealed,
+    /// Whether it is so short that somebody could guess it.
+    pub short: bool,
+    /// When it was added.
+    pub created_at: Timestamp,
+}
+
+/// A person's account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The stable id.
+    pub id: UserId,
+    /// The name that he signs in with.
+    pub name: String,
+    /// The code of the person.
+    pub person_code: String,
+    /// The code of the company that he belongs to.
+    pub company_code: String,
+    /// 1 is an administrator, 0 anybody else.
+    pub account_type: u8,
+    /// Whether he may sign in.
+    pub enabled: bool,
+    /// The Argon2id hash of his password as a PHC string; none: no password is right.
+    pub password_hash: Option<String>,
+    /// Whether he has to change his password before he can sign in.
+    pub password_change_required: bool,
+    /// When the account was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl User {
+    /// Whether he may administer the service.
+    #[must_use]
+    pub const fn is_administrator(&self) -> bool {
+        self.account_type == 1
+    }
+}
+
+/// A user's session: from his sign-in to his sign-out, or to one of its limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The id.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user: UserId,
+    /// The hash of the ticket that names it.
+    pub ticket: BearerHash,
+    /// When the user signed in.
+    pub created_at: Timestamp,
+    /// When it was last kept alive.
+    pub last_used_at: Timestamp,
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
+    /// How long it lives with nothing to keep it alive.
+    pub idle_lifetime: Duration,
+    /// The number of the next refresh token family.
+    pub next_family: u32,
+}
+
+impl Session {
+    /// When it ends if nothing keeps it alive.
+    #[must_use]
+    pub fn ends_at(&self) -> Timestamp {
+        self.expires_at.min(self.last_used_at.after(self.idle_lifetime))
+    }
+
+    /// Whether it is alive.
+    #[must_use]
+    pub fn is_alive(&self, now: Timestamp) -> bool {
+        now < self.ends_at()
+    }
+}
+
+/// An authorization code, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// The app that it is bound to.
+    pub app: AppId,
+    /// Which life of that app.
+    pub incarnation: Incarnation,
+    /// The session that it was made in.
+    pub session: SessionId,
+    /// The redirect URI that it went to.
+    pub redirect_uri: String,
+    /// The scope that was asked for.
+    pub scope: String,
+    /// From when on it is not good any more. A used one is kept as long again, so that a second use is known for one.
+    pub expires_at: Timestamp,
+    /// What its use gave out; none: it has not been used.
+    pub used: Option<FamilyId>,
+}
+
+/// A refresh token family. Its tokens are derived from its id and a generation, and not stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Family {
+    /// The app that it was given to.
+    pub app: AppId,
+    /// Which life of that app.
+    pub incarnation: Incarnation,
+    /// The scope of its access tokens.
+    pub scope: String,
+    /// Where the app wants to be told that the session has ended, as it said it.
+    pub logout_uri: String,
+    /// The redirect URI of the code, whose origin a relative `logout_uri` is resolved against.
+    pub redirect_uri: String,
+    /// The generation of the newest refresh token.
+    pub generation: u32,
+    /// When the newest refresh token was first given out.
+    pub rotated_at: Timestamp,
+}
+
+/// A key that tokens are signed with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SigningKey {
+    /// The id that tokens name it by.
+    pub kid: String,
+    /// The private key, PKCS#8, sealed.
+    pub sealed: Sealed,
+    /// The x coordinate of the public key, base64url.
+    pub x: String,
+    /// The y coordinate of the public key, base64url.
+    pub y: String,
+    /// When it was made, and published.
+    pub created_at: Timestamp,
+    /// From when on it signs.
+    pub activates_at: Timestamp,
+    /// When it was retired; none: it is not.
+    pub retired_at: Option<Timestamp>,
+    /// When it goes; none: it is not retired.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What an access token stands for, as long as it does: all of it is alive and enabled.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The family that the token is of.
+    pub family_id: FamilyId,
+    /// The family.
+    pub family: Family,
+    /// Its session.
+    pub session: Session,
+    /// The session's user.
+    pub user: User,
+}
+
+/// A signed-in user: a live session and whose it is.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// The session.
+    pub session: Session,
+    /// Its user.
+    pub user: User,
+}

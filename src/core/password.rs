@@ -1,0 +1,146 @@
+//! Passwords: Argon2id, away from the threads that serve calls, and never more at once than there are cores for.
+
+use std::{sync::Arc, time::Duration};
+
+use argon2::{
+    Algorithm, Argon2, Params, Version,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use tokio::sync::Semaphore;
+
+use super::{Error, Problem, secret::Secret};
+
+/// OWASP's parameters: 19 MiB, two passes, one lane.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+/// The most that a hash made elsewhere may ask for, so that checking it cannot be used to wear the service out.
+const MAX_MEMORY_KIB: u32 = 64 * 1024;
+const MAX_PASSES: u32 = 10;
+const MAX_LANES: u32 = 4;
+/// How many may wait for each that is being hashed. More are told to come back.
+const QUEUE_PER_CORE: usize = 64;
+/// The longest password, in bytes.
+pub const MAX_LENGTH: usize = 1024;
+
+/// Hashes and checks passwords.
+#[derive(Debug)]
+pub struct Hasher {
+    cores: Semaphore,
+    places: Arc<Semaphore>,
+    /// The hash of no password that anybody knows: what an unknown user's is checked against, so that he takes as long as a known one.
+    nobody: String,
+}
+
+fn argon2() -> Result<Argon2<'static>, Error> {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|error| Error::Internal(error.to_string()))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+fn hash(password: &Secret) -> Result<String, Error> {
+    let hash: PasswordHash = argon2()?.hash_password(password.expose().as_bytes()).map_err(|error| Error::Internal(error.to_string()))?;
+    Ok(hash.to_string())
+}
+
+fn verify(password: &Secret, hash: &str) -> Result<bool, Error> {
+    let hash = PasswordHash::new(hash).map_err(|_| Error::StoreUnavailable("a password hash cannot be read".into()))?;
+    Ok(argon2()?.verify_password(password.expose().as_bytes(), &hash).is_ok())
+}
+
+impl Hasher {
+    /// Takes as many cores as it may use.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the machine has no randomness to give.
+    pub fn new(cores: usize) -> Result<Self, Error> {
+        let nobody = hash(&Secret::random()?)?;
+        Ok(Self { cores: Semaphore::new(cores), places: Arc::new(Semaphore::new(cores * QUEUE_PER_CORE)), nobody })
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+        let busy = |_| Error::Busy { retry_after: Duration::from_secs(2) };
+        let _place = self.places.try_acquire().map_err(busy)?;
+        let _core = self.cores.acquire().await.map_err(|error| Error::Internal(error.to_string()))?;
+        tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))?
+    }
+
+    /// The hash of a password, as a PHC string.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too many wait already.
+    pub async fn hash(&self, password: Secret) -> Result<String, Error> {
+        self.run(move || hash(&password)).await
+    }
+
+    /// Whether a password is the one that was hashed. With no hash it takes as long and is false.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too many wait already; [`Error::StoreUnavailable`] when the hash cannot be read.
+    pub async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, Error> {
+        let known = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.nobody.clone());
+        Ok(self.run(move || verify(&password, &hash)).await? && known)
+    }
+}
+
+/// Checks a password that somebody chose. Only its length counts (NIST SP 800-63B section 5.1.1.2).
+///
+/// # Errors
+/// [`Error::Parameter`] with that name.
+pub fn check(name: &str, password: &Secret, min_length: usize) -> Result<(), Error> {
+    let problem = match password.expose() {
+        "" => Problem::Missing,
+        text if text.len() > MAX_LENGTH => Problem::TooLong,
+        text if text.chars().count() < min_length => Problem::TooShort,
+        _ => return Ok(()),
+    };
+    Err(Error::parameter(name, problem))
+}
+
+/// Checks a hash that was made elsewhere.
+///
+/// # Errors
+/// [`Error::Parameter`] with that name when it is no Argon2id hash, or asks for too much work.
+pub fn check_hash(name: &str, hash: &str) -> Result<(), Error> {
+    let malformed = || Error::parameter(name, Problem::Malformed);
+    let parsed = PasswordHash::new(hash).map_err(|_| malformed())?;
+    let params = Params::try_from(&parsed).map_err(|_| malformed())?;
+    if parsed.algorithm.as_str() != "argon2id" || parsed.hash.is_none() || parsed.salt.is_none() || hash.len() > 256 {
+        return Err(malformed());
+    }
+    if params.m_cost() > MAX_MEMORY_KIB || params.t_cost() > MAX_PASSES || params.p_cost() > MAX_LANES {
+        return Err(Error::parameter(name, Problem::NotAllowed));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_is_right_only_against_its_own_hash() {
+        let hasher = Hasher::new(2).unwrap();
+        let hash = hasher.hash(Secret::new("correct horse")).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert!(hasher.verify(Secret::new("correct horse"), Some(hash.clone())).await.unwrap());
+        assert!(!hasher.verify(Secret::new("correct horse "), Some(hash)).await.unwrap());
+        assert!(!hasher.verify(Secret::new("correct horse"), None).await.unwrap());
+    }
+
+    #[test]
+    fn a_hash_made_elsewhere_is_taken_when_it_is_argon2id_and_not_too_much_work() {
+        let salt_and_hash = "c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaJObG3Yfw5Q1cV0U";
+        assert!(check_hash("h", &format!("$argon2id$v=19$m=19456,t=2,p=1${salt_and_hash}")).is_ok());
+        for bad in [
+            format!("$argon2i$v=19$m=19456,t=2,p=1${salt_and_hash}"),
+            format!("$argon2id$v=19$m=1048576,t=2,p=1${salt_and_hash}"),
+            format!("$argon2id$v=19$m=19456,t=1000,p=1${salt_and_hash}"),
+            "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA".to_owned(),
+            "$2b$12$abcdefghijklmnopqrstuv".to_owned(),
+            String::new(),
+        ] {
+            assert!(check_hash("h", &bad).is_err(), "{bad}");
+        }
+    }
+}

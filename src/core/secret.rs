@@ -1,0 +1,126 @@
+//! Values that must not be seen: how they are made, held, compared and stored.
+
+use std::fmt;
+
+use aws_lc_rs::{constant_time, digest, rand};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::Error;
+
+/// A text that is neither printed nor left in memory.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes a secret that exists already.
+    #[must_use]
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(Zeroizing::new(value.into()))
+    }
+
+    /// Makes 256 random bits, as 43 base64url characters.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the machine has no randomness to give.
+    pub fn random() -> Result<Self, Error> {
+        Ok(Self::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>()?)))
+    }
+
+    /// The value itself. Never log it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the two are equal, in a time that depends on their lengths alone.
+    #[must_use]
+    pub fn matches(&self, other: &[u8]) -> bool {
+        constant_time::verify_slices_are_equal(self.0.as_bytes(), other).is_ok()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Random bytes from the operating system's generator.
+///
+/// # Errors
+/// [`Error::Internal`] when there are none.
+pub fn random_bytes<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| Error::Internal("the machine has no randomness to give".into()))?;
+    Ok(bytes)
+}
+
+/// What the store keeps of a bearer value: SHA-256 over its kind and the value, so that a value of one kind can never be found as
+/// another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BearerHash([u8; 32]);
+
+impl BearerHash {
+    /// The hash of an authorization code.
+    #[must_use]
+    pub fn of_code(value: &str) -> Self {
+        Self::of(b"code", value)
+    }
+
+    /// The hash of a ticket.
+    #[must_use]
+    pub fn of_ticket(value: &str) -> Self {
+        Self::of(b"ticket", value)
+    }
+
+    fn of(kind: &[u8], value: &str) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(kind);
+        context.update(&[0]);
+        context.update(value.as_bytes());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.finish().as_ref());
+        Self(hash)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BearerHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerHash(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn one_value_has_another_hash_as_another_kind() {
+        assert_ne!(BearerHash::of_code("v").as_bytes(), BearerHash::of_ticket("v").as_bytes());
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
+    }
+
+    #[test]
+    fn ten_thousand_random_values_differ_and_share_no_structure() {
+        let values: Vec<String> = (0..10_000).map(|_| Secret::random().unwrap().expose().to_owned()).collect();
+        assert_eq!(values.iter().collect::<HashSet<_>>().len(), values.len());
+        for position in 0..42 {
+            let seen: HashSet<u8> = values.iter().map(|value| value.as_bytes()[position]).collect();
+            assert_eq!(seen.len(), 64, "position {position} does not take every value");
+        }
+    }
+}

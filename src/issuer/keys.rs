@@ -1,0 +1,144 @@
+//! Signing keys: how they are made, which of them signs, and which are published.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{DecodingKey, EncodingKey};
+
+use crate::core::{Error, clock::Timestamp, model::SigningKey, seal::Vault, secret::random_bytes};
+
+/// What a key does at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is published, and does not sign yet.
+    Pending,
+    /// It signs.
+    Active,
+    /// It signs no more; its tokens are good.
+    Verifying,
+}
+
+/// Makes a key that signs from `activates_in` on.
+///
+/// # Errors
+/// [`Error::Internal`] when the machine has no randomness to give.
+pub fn generate(vault: &Vault, now: Timestamp, activates_in: Duration) -> Result<SigningKey, Error> {
+    let fault = |_| Error::Internal("making a signing key failed".into());
+    let private = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &aws_lc_rs::rand::SystemRandom::new()).map_err(fault)?;
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private.as_ref())
+        .map_err(|_| Error::Internal("making a signing key failed".into()))?;
+    // An uncompressed point: 4, x, y (SEC 1 section 2.3.3).
+    let point: [u8; 65] = pair.public_key().as_ref().try_into().map_err(|_| Error::Internal("a public key has another length".into()))?;
+    let kid = URL_SAFE_NO_PAD.encode(random_bytes::<12>()?);
+    Ok(SigningKey {
+        sealed: vault.seal(&purpose(&kid), private.as_ref())?,
+        kid,
+        x: URL_SAFE_NO_PAD.encode(&point[1..33]),
+        y: URL_SAFE_NO_PAD.encode(&point[33..]),
+        created_at: now,
+        activates_at: now.after(activates_in),
+        retired_at: None,
+        expires_at: None,
+    })
+}
+
+fn purpose(kid: &str) -> String {
+    format!("signing key {kid}")
+}
+
+/// The key that signs at a moment: of those that may, the one that began last.
+fn signing<'a>(keys: impl Iterator<Item = &'a SigningKey>, now: Timestamp) -> Option<&'a SigningKey> {
+    keys.filter(|key| key.retired_at.is_none() && key.activates_at <= now).max_by_key(|key| (key.activates_at, key.created_at))
+}
+
+/// What `key` does at a moment, among all `keys`.
+#[must_use]
+pub fn state(key: &SigningKey, keys: &[SigningKey], now: Timestamp) -> State {
+    if signing(keys.iter(), now).is_some_and(|active| active.kid == key.kid) {
+        State::Active
+    } else if key.retired_at.is_none() && now < key.activates_at {
+        State::Pending
+    } else {
+        State::Verifying
+    }
+}
+
+/// A key, ready to use.
+pub struct Key {
+    /// The id that tokens name it by.
+    pub(super) kid: String,
+    pub(super) private: EncodingKey,
+    pub(super) public: DecodingKey,
+    record: SigningKey,
+}
+
+/// The public half of a key, as it is published.
+#[derive(Clone, Debug)]
+pub struct PublicKey {
+    /// The id that tokens name it by.
+    pub kid: String,
+    /// The x coordinate, base64url.
+    pub x: String,
+    /// The y coordinate, base64url.
+    pub y: String,
+}
+
+/// All keys that are published.
+#[derive(Default)]
+pub struct KeySet {
+    keys: HashMap<String, Arc<Key>>,
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.keys.keys()).finish()
+    }
+}
+
+impl KeySet {
+    /// Opens the keys that the store has; those that are open already are taken from `before`.
+    pub(super) fn open(records: &[SigningKey], vault: &Vault, before: &Self) -> Result<Self, Error> {
+        let mut keys = HashMap::new();
+        for record in records {
+            let key = match before.keys.get(&record.kid) {
+                Some(key) if key.record == *record => Arc::clone(key),
+                _ => Arc::new(Key::open(record, vault)?),
+            };
+            keys.insert(record.kid.clone(), key);
+        }
+        Ok(Self { keys })
+    }
+
+    pub(super) fn signing(&self, now: Timestamp) -> Option<&Key> {
+        let active = signing(self.keys.values().map(|key| &key.record), now)?;
+        self.keys.get(&active.kid).map(AsRef::as_ref)
+    }
+
+    pub(super) fn published(&self, kid: &str) -> Option<&Key> {
+        self.keys.get(kid).map(AsRef::as_ref)
+    }
+
+    /// Whether a key may sign now.
+    #[must_use]
+    pub fn can_sign(&self, now: Timestamp) -> bool {
+        self.signing(now).is_some()
+    }
+
+    /// The public halves, the oldest first.
+    #[must_use]
+    pub fn public(&self) -> Vec<PublicKey> {
+        let mut records: Vec<&SigningKey> = self.keys.values().map(|key| &key.record).collect();
+        records.sort_by(|a, b| (a.created_at, &a.kid).cmp(&(b.created_at, &b.kid)));
+        records.iter().map(|key| PublicKey { kid: key.kid.clone(), x: key.x.clone(), y: key.y.clone() }).collect()
+    }
+}
+
+impl Key {
+    fn open(record: &SigningKey, vault: &Vault) -> Result<Self, Error> {
+        let private = vault.open_sealed(&purpose(&record.kid), &record.sealed)?;
+        let public = DecodingKey::from_ec_components(&record.x, &record.y)
+            .map_err(|error| Error::StoreUnavailable(format!("signing key {} cannot be read: {error}", record.kid)))?;
+        Ok(Self { kid: record.kid.clone(), private: EncodingKey::from_ec_der(&private), public, record: record.clone() })
+    }
+}

@@ -1,0 +1,186 @@
+//! Access tokens: what is in them, the keys that sign them, and when one is good. The only place that touches a JWT.
+
+mod keys;
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, Header, Validation};
+use serde::{Deserialize, Serialize};
+
+pub use self::keys::{KeySet, PublicKey, State, generate, state};
+use crate::core::{
+    Error,
+    clock::Timestamp,
+    ids::{AppId, FamilyId, SessionId, UserId},
+    model::{Family, Grant, Session, SigningKey},
+    seal::Vault,
+    secret::{Secret, random_bytes},
+};
+
+/// How far the clocks of two machines may be apart.
+pub const LEEWAY: Duration = Duration::from_secs(5);
+const TYPE: &str = "at+jwt";
+
+/// The claims of an access token (RFC 9068 section 2.2).
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: Vec<String>,
+    client_id: String,
+    sid: String,
+    jti: String,
+    iat: u64,
+    exp: u64,
+    username: String,
+    scope: String,
+}
+
+/// An access token that was just made.
+#[derive(Clone, Debug)]
+pub struct AccessToken {
+    /// The token.
+    pub token: Secret,
+    /// How long it lives, in seconds.
+    pub expires_in: u64,
+}
+
+/// What an access token says whose signature was found to be ours. It may have expired, and what it was given for may have ended.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    /// The family that it was given out in.
+    pub family: FamilyId,
+    /// The app that it was given to.
+    pub app: AppId,
+    /// The user that it is for.
+    pub user: UserId,
+    issued_at: u64,
+    expires_at: u64,
+}
+
+impl Presented {
+    /// Whether its times are right, give or take the leeway.
+    #[must_use]
+    pub fn is_current(&self, now: Timestamp) -> bool {
+        let leeway = LEEWAY.as_secs();
+        now.seconds() < self.expires_at.saturating_add(leeway) && self.issued_at <= now.seconds().saturating_add(leeway)
+    }
+}
+
+/// Makes and checks access tokens.
+pub struct Issuer {
+    public_url: String,
+    lifetime: Duration,
+    validation: Validation,
+    keys: RwLock<Arc<KeySet>>,
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer").field("public_url", &self.public_url).field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
+}
+
+impl Issuer {
+    /// An issuer with no keys yet. `public_url` is both who issues the tokens and whom they are for.
+    #[must_use]
+    pub fn new(public_url: String, lifetime: Duration) -> Self {
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.set_issuer(&[&public_url]);
+        validation.set_audience(&[&public_url]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        // The times are judged in `Presented::is_current`, by the clock that everything else goes by.
+        validation.validate_exp = false;
+        Self { public_url, lifetime, validation, keys: RwLock::default() }
+    }
+
+    /// How long an access token lives.
+    #[must_use]
+    pub const fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Takes the keys that the store has now.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when one cannot be opened.
+    pub fn set_keys(&self, keys: &[SigningKey], vault: &Vault) -> Result<(), Error> {
+        let before = self.keys();
+        let keys = KeySet::open(keys, vault, &before)?;
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        Ok(())
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> Arc<KeySet> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When the access tokens of a family's newest generation end: never after the session.
+    fn end(&self, family: &Family, session: &Session) -> Timestamp {
+        family
+            .rotated_at
+            .after(self.lifetime)
+            .min(family.rotated_at.after(session.idle_lifetime))
+            .min(session.expires_at)
+    }
+
+    /// An access token of a family's newest generation. All tokens of one generation end at the same time.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when no key may sign now.
+    pub fn mint(&self, grant: &Grant, now: Timestamp) -> Result<AccessToken, Error> {
+        let keys = self.keys();
+        let key = keys.signing(now).ok_or_else(|| Error::Internal("no key may sign now".into()))?;
+        let end = self.end(&grant.family, &grant.session);
+        let mut jti = grant.family_id.number.to_be_bytes().to_vec();
+        jti.extend_from_slice(&random_bytes::<12>()?);
+        let claims = Claims {
+            iss: self.public_url.clone(),
+            sub: grant.user.id.to_string(),
+            aud: vec![self.public_url.clone()],
+            client_id: grant.family.app.to_string(),
+            sid: grant.session.id.to_string(),
+            jti: URL_SAFE_NO_PAD.encode(jti),
+            iat: grant.family.rotated_at.seconds(),
+            exp: end.seconds(),
+            username: grant.user.name.clone(),
+            scope: grant.family.scope.clone(),
+        };
+        let mut header = Header::new(Algorithm::ES256);
+        header.typ = Some(TYPE.to_owned());
+        header.kid = Some(key.kid.clone());
+        let token = jsonwebtoken::encode(&header, &claims, &key.private)
+            .map_err(|error| Error::Internal(format!("signing an access token failed: {error}")))?;
+        Ok(AccessToken { token: Secret::new(token), expires_in: end.seconds().saturating_sub(now.seconds()) })
+    }
+
+    /// Reads an access token that one of our keys has signed; none when none has. The caller judges whether it is still good.
+    #[must_use]
+    pub fn read(&self, token: &str) -> Option<Presented> {
+        let header = jsonwebtoken::decode_header(token).ok()?;
+        if header.typ.as_deref() != Some(TYPE) {
+            return None;
+        }
+        let keys = self.keys();
+        let key = keys.published(&header.kid?)?;
+        // The algorithm is the key's: `validation` takes no other.
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.public, &self.validation).ok()?.claims;
+        let jti = URL_SAFE_NO_PAD.decode(&claims.jti).ok()?;
+        let session: SessionId = claims.sid.parse().ok()?;
+        let number = u32::from_be_bytes(*jti.first_chunk::<4>()?);
+        Some(Presented {
+            family: FamilyId { session, number },
+            app: AppId::new(&claims.client_id)?,
+            user: claims.sub.parse().ok()?,
+            issued_at: claims.iat,
+            expires_at: claims.exp,
+        })
+    }
+}

@@ -1,0 +1,285 @@
+//! The storage interface: what the service asks of a store, in the words of the domain.
+//!
+//! Every method is one atomic step: it happens whole or not at all, whoever else calls at the same time, and once it has returned what
+//! it did is on disk. A rule that must hold under a race (a code works once) is the store's promise and stands with the method. When a
+//! method fails with [`Error::StoreUnavailable`] nothing was promised: the step may have been taken or not, and asking again is safe.
+//!
+//! Stores know nothing of HTTP, gRPC or JWTs. They get bearer values hashed, and secrets that have to be read back sealed.
+
+pub mod sled;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::core::{
+    Error,
+    clock::Timestamp,
+    ids::{AppId, FamilyId, SessionId, UserId},
+    model::{App, Code, Family, Grant, Session, SignedIn, SigningKey, User},
+    seal::Sealed,
+    secret::BearerHash,
+};
+
+/// A change to a record. It may be run more than once, and has to leave the record alone when it refuses.
+pub type Change<T> = Box<dyn Fn(&mut T) -> Result<(), Error> + Send + Sync>;
+
+/// How far into a listing to begin: after this key.
+pub type After<K> = Option<K>;
+
+/// How a refresh token is to be used.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// The family that the token names.
+    pub family: FamilyId,
+    /// The generation that it names.
+    pub generation: u32,
+    /// How long after the first use of a token its successor is given out again.
+    pub grace: Duration,
+}
+
+/// Who uses a refresh token.
+#[derive(Clone, Debug)]
+pub enum Refresher {
+    /// The app itself.
+    App(AppId),
+    /// The holder of an access token of this family.
+    Family(FamilyId),
+}
+
+/// What a store was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Origin {
+    /// `serve --dev`: it holds the demo seed.
+    Demo,
+    /// `serve`.
+    Production,
+}
+
+/// What a store has to know of itself before it is used.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Identity {
+    /// What it was made for.
+    pub origin: Origin,
+    /// The root key, sealed under the master key.
+    pub root: Sealed,
+}
+
+/// A new password for a user.
+#[derive(Clone, Debug)]
+pub struct NewPassword {
+    /// The Argon2id hash, as a PHC string.
+    pub hash: String,
+    /// Whether the user has to change it before he can sign in.
+    pub change_required: bool,
+    /// The hash that is in force, where the change holds only if it still is.
+    pub replaces: Option<String>,
+    /// The one session of the user that goes on; none: all end.
+    pub keep: Kept,
+}
+
+/// Which sessions of a user survive a new password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// None.
+    None,
+    /// This one.
+    One(SessionId),
+    /// All.
+    All,
+}
+
+/// Apps.
+#[async_trait]
+pub trait AppStore {
+    /// Makes apps: all of them, or none.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] with the name `steps[N].app.app_id` when the Nth has an id that is taken, by an app of before or of this call.
+    async fn create_apps(&self, apps: Vec<App>) -> Result<(), Error>;
+
+    /// The app of this id.
+    async fn app(&self, id: &AppId) -> Result<Option<App>, Error>;
+
+    /// At most `limit` apps by id.
+    async fn apps(&self, after: After<AppId>, limit: usize) -> Result<Vec<App>, Error>;
+
+    /// Changes an app, and gives it as it is then.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and whatever `change` refuses with.
+    async fn update_app(&self, id: &AppId, change: Change<App>) -> Result<App, Error>;
+
+    /// Deletes an app. Its codes and families are dead from then on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    async fn delete_app(&self, id: &AppId) -> Result<(), Error>;
+}
+
+/// Users.
+#[async_trait]
+pub trait UserStore {
+    /// Makes users: all of them, or none.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] with the name `steps[N].user.user_name` when the Nth has a name that is taken.
+    async fn create_users(&self, users: Vec<User>) -> Result<(), Error>;
+
+    /// The user of this id.
+    async fn user(&self, id: UserId) -> Result<Option<User>, Error>;
+
+    /// The user of this name.
+    async fn user_named(&self, name: &str) -> Result<Option<User>, Error>;
+
+    /// At most `limit` users by name.
+    async fn users(&self, after: After<String>, limit: usize) -> Result<Vec<User>, Error>;
+
+    /// Changes a user, and gives him as he is then. A user who is disabled then has no session left.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Precondition`] when no enabled administrator would be left; whatever `change` refuses with.
+    async fn update_user(&self, id: UserId, change: Change<User>) -> Result<User, Error>;
+
+    /// Deletes a user, and ends his sessions.
+    ///
+    /// # Errors
+    /// As [`UserStore::update_user`].
+    async fn delete_user(&self, id: UserId) -> Result<(), Error>;
+
+    /// Gives a user a password, and ends the sessions that are not kept.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::WrongPassword`] when another password is in force than the one it replaces.
+    async fn set_password(&self, id: UserId, password: NewPassword, now: Timestamp) -> Result<User, Error>;
+}
+
+/// Sessions, and what is given out in them.
+#[async_trait]
+pub trait SessionStore {
+    /// Opens a session for the user whose password was found right. It is not opened when he was disabled or got another password
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::WrongPassword`], [`Error::UserDisabled`].
+    async fn open_session(&self, session: Session, password_hash: String) -> Result<User, Error>;
+
+    /// The live session that a ticket names.
+    async fn session_of_ticket(&self, ticket: &BearerHash, now: Timestamp) -> Result<Option<SignedIn>, Error>;
+
+    /// At most `limit` live sessions by id, of one user or of all, each with the apps that hold tokens of it. The second value is where
+    /// to go on, if there may be more.
+    async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error>;
+
+    /// Ends a session: its codes and families are dead from then on. Gives false when there was none.
+    async fn end_session(&self, id: SessionId) -> Result<bool, Error>;
+
+    /// Ends the sessions of a user, and gives their number.
+    async fn end_sessions_of(&self, user: UserId) -> Result<usize, Error>;
+
+    /// Keeps a code, and its session alive.
+    ///
+    /// # Errors
+    /// [`Error::CredentialRefused`] when the session has ended; [`Error::UnknownApp`] when the app is not enabled.
+    async fn create_code(&self, hash: BearerHash, code: Code, now: Timestamp) -> Result<(), Error>;
+
+    /// Uses a code: exactly one caller gets its family. It is marked as used, the family is made and the session kept alive in one step.
+    /// A second use by the same app ends the family that the first one made. A try by another app changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::CodeRefused`], [`Error::CodeReplayed`].
+    async fn redeem_code(&self, hash: &BearerHash, app: &AppId, logout_uri: String, now: Timestamp) -> Result<Grant, Error>;
+
+    /// Uses a refresh token, and gives the family with the generation to answer with.
+    ///
+    /// The newest generation makes way for the next one. The one before it, within the grace, gets the newest again: whoever did not get
+    /// the answer, or asked twice at once. Any older one, or one outside the grace, ends the family. A try by somebody else changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error::RefreshTokenRefused`], [`Error::RefreshTokenReplayed`], [`Error::CredentialRequired`] when the app has to show its own
+    /// credential.
+    async fn rotate_refresh_token(&self, rotation: Rotation, by: Refresher, now: Timestamp) -> Result<Grant, Error>;
+
+    /// What the tokens of a family stand for: none when the family or its session has ended, or its app or user is not enabled.
+    async fn grant(&self, family: FamilyId, now: Timestamp) -> Result<Option<Grant>, Error>;
+}
+
+/// A page of sessions.
+#[derive(Clone, Debug)]
+pub struct SessionPage {
+    /// The sessions, each with its user and the apps that hold tokens of it.
+    pub sessions: Vec<(SignedIn, Vec<AppId>)>,
+    /// Where to go on; none when this is the end.
+    pub next: Option<SessionId>,
+}
+
+/// Signing keys.
+#[async_trait]
+pub trait SigningKeyStore {
+    /// All keys.
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>, Error>;
+
+    /// Adds a key.
+    async fn add_signing_key(&self, key: SigningKey) -> Result<(), Error>;
+
+    /// Retires a key: it signs no more, and goes at `expires_at`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Precondition`] when no other key could sign from `now` on.
+    async fn retire_signing_key(&self, kid: &str, now: Timestamp, expires_at: Timestamp) -> Result<SigningKey, Error>;
+}
+
+/// What a store is asked about itself.
+#[async_trait]
+pub trait Maintenance {
+    /// What the store was made for, and its root key; none when it is new.
+    async fn identity(&self) -> Result<Option<Identity>, Error>;
+
+    /// Says what the store was made for, and gives it its root key.
+    async fn set_identity(&self, identity: Identity) -> Result<(), Error>;
+
+    /// Removes what expired before `now`, a batch of it, and gives the number of records that were looked at: 0 when nothing is left.
+    async fn purge(&self, now: Timestamp) -> Result<usize, Error>;
+
+    /// Writes something and waits until it is on disk.
+    async fn probe(&self) -> Result<(), Error>;
+
+    /// Resolves when the store has failed for good, and this process has to be started anew.
+    async fn failed(&self);
+
+    /// Returns once everything that was asked for before is on disk.
+    async fn flush(&self) -> Result<(), Error>;
+}
+
+/// A store.
+pub trait Store: AppStore + UserStore + SessionStore + SigningKeyStore + Maintenance + fmt::Debug + Send + Sync {}
+
+impl<T: AppStore + UserStore + SessionStore + SigningKeyStore + Maintenance + fmt::Debug + Send + Sync> Store for T {}
+
+/// How a family's refresh token may be used: the rule of docs/api.md, "Refresh", which every store applies inside its atomic step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The newest token: the next generation is due.
+    Rotate,
+    /// The one before it, soon enough: the newest is given out again.
+    Repeat,
+    /// An older one, or too late.
+    Replay,
+    /// A generation that was never given out.
+    Unknown,
+}
+
+/// Judges the use of a refresh token.
+#[must_use]
+pub fn judge(family: &Family, rotation: &Rotation, now: Timestamp) -> Turn {
+    if rotation.generation > family.generation {
+        Turn::Unknown
+    } else if rotation.generation == family.generation {
+        Turn::Rotate
+    } else if rotation.generation + 1 == family.generation && now.since(family.rotated_at) < rotation.grace {
+        Turn::Repeat
+    } else {
+        Turn::Replay
+    }
+}

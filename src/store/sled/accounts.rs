@@ -1,0 +1,161 @@
+//! Apps and users.
+
+use async_trait::async_trait;
+
+use super::{SledStore, keys, sessions, txn::Txn};
+use crate::{
+    core::{
+        Error,
+        clock::Timestamp,
+        ids::{AppId, UserId},
+        model::{App, User},
+    },
+    store::{After, AppStore, Change, Kept, NewPassword, UserStore},
+};
+
+#[async_trait]
+impl AppStore for SledStore {
+    async fn create_apps(&self, apps: Vec<App>) -> Result<(), Error> {
+        self.run(move |txn| {
+            let mut seen = std::collections::HashSet::new();
+            for (index, app) in apps.iter().enumerate() {
+                let at = keys::app(&app.id);
+                if txn.has(&at)? || !seen.insert(&app.id) {
+                    return Err(Error::AlreadyExists { name: format!("steps[{index}].app.app_id") });
+                }
+                txn.put(&at, app)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn app(&self, id: &AppId) -> Result<Option<App>, Error> {
+        self.get(&keys::app(id))
+    }
+
+    async fn apps(&self, after: After<AppId>, limit: usize) -> Result<Vec<App>, Error> {
+        let apps = self.list(keys::APPS, after.map(|id| keys::app(&id)), limit).await?;
+        Ok(apps.into_iter().map(|(_, app)| app).collect())
+    }
+
+    async fn update_app(&self, id: &AppId, change: Change<App>) -> Result<App, Error> {
+        let at = keys::app(id);
+        self.run(move |txn| {
+            let mut app: App = txn.get(&at)?.ok_or(Error::NotFound("app"))?;
+            change(&mut app)?;
+            txn.put(&at, &app)?;
+            Ok(app)
+        })
+        .await
+    }
+
+    async fn delete_app(&self, id: &AppId) -> Result<(), Error> {
+        let at = keys::app(id);
+        self.run(move |txn| {
+            if !txn.has(&at)? {
+                return Err(Error::NotFound("app"));
+            }
+            txn.remove(&at);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Notes whether a user is an enabled administrator. The last one cannot cease to be one.
+fn note_administrator(txn: &mut Txn<'_>, user: &User, deleted: bool) -> Result<(), Error> {
+    let at = keys::administrator(user.id);
+    if user.enabled && user.is_administrator() && !deleted {
+        txn.put_raw(&at, Vec::new());
+    } else if txn.has(&at)? {
+        if txn.keys(keys::ADMINISTRATORS).take(2).count() < 2 {
+            return Err(Error::Precondition("no administrator would be left: make another one first"));
+        }
+        txn.remove(&at);
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl UserStore for SledStore {
+    async fn create_users(&self, users: Vec<User>) -> Result<(), Error> {
+        self.run(move |txn| {
+            let mut seen = std::collections::HashSet::new();
+            for (index, user) in users.iter().enumerate() {
+                let name = keys::user_name(&user.name);
+                if txn.has(&name)? || !seen.insert(&user.name) {
+                    return Err(Error::AlreadyExists { name: format!("steps[{index}].user.user_name") });
+                }
+                txn.put(&keys::user(user.id), user)?;
+                txn.put(&name, &user.id)?;
+                note_administrator(txn, user, false)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn user(&self, id: UserId) -> Result<Option<User>, Error> {
+        self.get(&keys::user(id))
+    }
+
+    async fn user_named(&self, name: &str) -> Result<Option<User>, Error> {
+        match self.get::<UserId>(&keys::user_name(name))? {
+            Some(id) => self.user(id).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn users(&self, after: After<String>, limit: usize) -> Result<Vec<User>, Error> {
+        let ids = self.list::<UserId>(keys::USER_NAMES, after.map(|name| keys::user_name(&name)), limit).await?;
+        let users: Vec<Option<User>> = ids.into_iter().map(|(_, id)| self.get(&keys::user(id))).collect::<Result<_, _>>()?;
+        // One that was deleted between the two reads is not listed.
+        Ok(users.into_iter().flatten().collect())
+    }
+
+    async fn update_user(&self, id: UserId, change: Change<User>) -> Result<User, Error> {
+        self.run(move |txn| {
+            let at = keys::user(id);
+            let mut user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
+            change(&mut user)?;
+            note_administrator(txn, &user, false)?;
+            if !user.enabled {
+                sessions::end_all(txn, id, Kept::None)?;
+            }
+            txn.put(&at, &user)?;
+            Ok(user)
+        })
+        .await
+    }
+
+    async fn delete_user(&self, id: UserId) -> Result<(), Error> {
+        self.run(move |txn| {
+            let at = keys::user(id);
+            let user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
+            note_administrator(txn, &user, true)?;
+            sessions::end_all(txn, id, Kept::None)?;
+            txn.remove(&keys::user_name(&user.name));
+            txn.remove(&at);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_password(&self, id: UserId, password: NewPassword, now: Timestamp) -> Result<User, Error> {
+        self.run(move |txn| {
+            let at = keys::user(id);
+            let mut user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
+            if password.replaces.is_some() && password.replaces != user.password_hash {
+                return Err(Error::WrongPassword);
+            }
+            user.password_hash = Some(password.hash);
+            user.password_change_required = password.change_required;
+            user.updated_at = now;
+            sessions::end_all(txn, id, password.keep)?;
+            txn.put(&at, &user)?;
+            Ok(user)
+        })
+        .await
+    }
+}

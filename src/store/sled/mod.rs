@@ -1,0 +1,246 @@
+//! The store for one machine: embedded, in sled 0.34.
+
+mod accounts;
+mod keys;
+mod sessions;
+mod txn;
+mod writer;
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+
+use self::{
+    txn::{Txn, decode, get, unavailable},
+    writer::Writer,
+};
+use super::{Identity, Maintenance, SigningKeyStore};
+use crate::core::{Error, clock::Timestamp, model::SigningKey};
+
+/// The format of the records. A store of a newer one is refused.
+const FORMAT: u32 = 1;
+/// How much of the store sled keeps in memory, in bytes. It uses several times as much.
+const CACHE: u64 = 64 * 1024 * 1024;
+/// How long another process may take to let go of the folder.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How many expiries one purge looks at.
+const PURGE_BATCH: usize = 256;
+
+/// A store in a folder of this machine.
+#[derive(Debug)]
+pub struct SledStore {
+    tree: sled::Tree,
+    writer: Writer,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::StoreUnavailable(format!("{what} {}: {error}", path.display()))
+}
+
+impl SledStore {
+    /// Opens the store in `folder`, or makes a new one.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`], with what to do, when another process has it open, it is damaged, of a newer format, or cannot be read.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
+        let lock = lock(&folder.join("lock"))?;
+        let path = folder.join("store");
+        remove_half_written_snapshots(&path)?;
+        let config = sled::Config::new().path(&path).cache_capacity(CACHE);
+        // sled panics where it finds something that it did not expect in its files.
+        let db = std::panic::catch_unwind(|| config.open())
+            .map_err(|_| Error::StoreUnavailable(format!("{} is damaged: restore it from a backup", path.display())))?
+            .map_err(unavailable)?;
+        // sled does not sync the names of the files that it makes: without this a power cut could take the whole new store.
+        for directory in [&path, folder] {
+            File::open(directory).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", directory, &error))?;
+        }
+        let log = path.join("db");
+        let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
+        check_format(&db)?;
+        let tree = (*db).clone();
+        let writer = Writer::start(db, file).map_err(|error| io_error("cannot start the writer of", &path, &error))?;
+        Ok(Self { tree, writer, _lock: lock })
+    }
+
+    async fn run<T, F>(&self, step: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        self.writer.run(step).await
+    }
+
+    fn get<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+        get(&self.tree, key)
+    }
+
+    /// At most `limit` records whose keys begin with `prefix` and come after `after`.
+    async fn list<T>(&self, prefix: &'static [u8], after: Option<Vec<u8>>, limit: usize) -> Result<Vec<(Vec<u8>, T)>, Error>
+    where
+        T: serde::de::DeserializeOwned + Send + 'static,
+    {
+        let tree = self.tree.clone();
+        let scan = move || {
+            let after = after.unwrap_or_else(|| prefix.to_vec());
+            let begin = std::ops::Bound::Excluded(after);
+            tree.range::<Vec<u8>, _>((begin, std::ops::Bound::Unbounded))
+                .take_while(|entry| entry.as_ref().map_or(true, |(key, _)| key.starts_with(prefix)))
+                .take(limit)
+                .map(|entry| entry.map_err(unavailable).and_then(|(key, value)| Ok((key.to_vec(), decode(&value)?))))
+                .collect()
+        };
+        tokio::task::spawn_blocking(scan).await.map_err(|error| Error::Internal(error.to_string()))?
+    }
+}
+
+/// Takes the folder for this process alone.
+fn lock(path: &PathBuf) -> Result<File, Error> {
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(|error| io_error("cannot open", path, &error))?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A process that was killed lets go a moment after it is gone.
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => wait_a_moment(),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::StoreUnavailable(format!(
+                    "another supos-auth has {} open: stop that one first, or give this one another --data-dir",
+                    path.parent().unwrap_or(path).display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(io_error("cannot lock", path, &error)),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a file lock gives no event to wait for")]
+fn wait_a_moment() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+/// Removes snapshots that a process did not get to finish: sled takes one for the newest snapshot and never opens again. Nothing is
+/// lost, a snapshot only saves reading the log.
+fn remove_half_written_snapshots(path: &Path) -> Result<(), Error> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("cannot read", path, &error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| io_error("cannot read", path, &error))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::warn!(file = %entry.path().display(), "removing a snapshot that was not finished");
+            fs::remove_file(entry.path()).map_err(|error| io_error("cannot remove", &entry.path(), &error))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_format(db: &sled::Db) -> Result<(), Error> {
+    match get::<u32>(db, keys::FORMAT)? {
+        Some(FORMAT) => Ok(()),
+        Some(other) => Err(Error::StoreUnavailable(format!(
+            "the store has format {other}, and this supos-auth knows formats up to {FORMAT}: run the version that wrote it, or a newer one"
+        ))),
+        None => {
+            let mut txn = Txn::new(db);
+            txn.put(keys::FORMAT, &FORMAT)?;
+            txn.apply().map(|_| ())
+        }
+    }
+}
+
+#[async_trait]
+impl SigningKeyStore for SledStore {
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>, Error> {
+        let keys = self.list(keys::SIGNING_KEYS, None, usize::MAX).await?;
+        Ok(keys.into_iter().map(|(_, key)| key).collect())
+    }
+
+    async fn add_signing_key(&self, key: SigningKey) -> Result<(), Error> {
+        self.run(move |txn| txn.put(&keys::signing_key(&key.kid), &key)).await
+    }
+
+    async fn retire_signing_key(&self, kid: &str, now: Timestamp, expires_at: Timestamp) -> Result<SigningKey, Error> {
+        let kid = kid.to_owned();
+        self.run(move |txn| {
+            let at = keys::signing_key(&kid);
+            let mut key: SigningKey = txn.get(&at)?.ok_or(Error::NotFound("signing key"))?;
+            if key.retired_at.is_some() {
+                return Ok(key);
+            }
+            let mut another_signs = false;
+            for other in txn.keys(keys::SIGNING_KEYS) {
+                let other: Option<SigningKey> = txn.get(&other?)?;
+                another_signs |= other.is_some_and(|other| other.kid != kid && other.retired_at.is_none() && other.activates_at <= now);
+            }
+            if !another_signs {
+                return Err(Error::Precondition("no other key could sign: add one, and retire this one when the new one is active"));
+            }
+            key.retired_at = Some(now);
+            key.expires_at = Some(expires_at);
+            txn.put(&at, &key)?;
+            Ok(key)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Maintenance for SledStore {
+    async fn identity(&self) -> Result<Option<Identity>, Error> {
+        self.get(keys::IDENTITY)
+    }
+
+    async fn set_identity(&self, identity: Identity) -> Result<(), Error> {
+        self.run(move |txn| txn.put(keys::IDENTITY, &identity)).await
+    }
+
+    async fn purge(&self, now: Timestamp) -> Result<usize, Error> {
+        self.run(move |txn| {
+            let until = keys::expiry(now, &[]);
+            let due: Vec<_> = txn.keys_until(keys::EXPIRIES, &until).take(PURGE_BATCH).collect::<Result<_, _>>()?;
+            for expiry in &due {
+                txn.remove(expiry);
+                sessions::expire(txn, keys::expiring(expiry), now)?;
+            }
+            for key in txn.keys(keys::SIGNING_KEYS) {
+                let at = key?;
+                let key: Option<SigningKey> = txn.get(&at)?;
+                if key.is_some_and(|key| key.expires_at.is_some_and(|expires_at| expires_at <= now)) {
+                    txn.remove(&at);
+                }
+            }
+            Ok(due.len())
+        })
+        .await
+    }
+
+    async fn probe(&self) -> Result<(), Error> {
+        self.run(|txn| {
+            txn.put_raw(keys::PROBE, &[0_u8; 1][..]);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn failed(&self) {
+        self.writer.failed().await;
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        // Everything that was asked for before is on disk before this is.
+        self.probe().await
+    }
+}

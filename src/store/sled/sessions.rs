@@ -1,0 +1,269 @@
+//! Sessions, codes and refresh token families.
+
+use async_trait::async_trait;
+
+use super::{SledStore, keys, txn::Txn};
+use crate::{
+    core::{
+        Error,
+        clock::Timestamp,
+        ids::{AppId, FamilyId, SessionId, UserId},
+        model::{App, Code, Family, Grant, Session, SignedIn, User},
+        secret::BearerHash,
+    },
+    store::{After, Kept, Refresher, Rotation, SessionPage, SessionStore, Turn, judge},
+};
+
+/// Ends a session.
+fn end(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
+    for family in txn.keys(&keys::families_of(session.id)) {
+        txn.remove(&family?);
+    }
+    txn.remove(&keys::session_of(session.user, session.id));
+    txn.remove(&keys::ticket(&session.ticket));
+    txn.remove(&keys::session(session.id));
+    Ok(())
+}
+
+/// Ends the sessions of a user but those that are kept, and gives their number.
+pub(super) fn end_all(txn: &mut Txn<'_>, user: UserId, kept: Kept) -> Result<usize, Error> {
+    let mut ended = 0;
+    if kept == Kept::All {
+        return Ok(ended);
+    }
+    for key in txn.keys(&keys::sessions_of(user)) {
+        let id = keys::session_at_end(&key?);
+        if id.map(Kept::One) == Some(kept) {
+            continue;
+        }
+        if let Some(session) = id.map(|id| txn.get::<Session>(&keys::session(id))).transpose()?.flatten() {
+            end(txn, &session)?;
+            ended += 1;
+        }
+    }
+    Ok(ended)
+}
+
+/// Looks at a session or code whose time may have come: removes it, or notes when to look again.
+pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<(), Error> {
+    if key.starts_with(keys::SESSIONS) {
+        if let Some(session) = txn.get::<Session>(key)? {
+            if session.is_alive(now) {
+                txn.put_raw(&keys::expiry(session.ends_at(), key), Vec::new());
+            } else {
+                end(txn, &session)?;
+            }
+        }
+    } else if key.starts_with(keys::CODES) {
+        txn.remove(key);
+    }
+    Ok(())
+}
+
+/// Where records are read from: the tree itself, or inside a step.
+trait Read {
+    fn read<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error>;
+
+    /// A session that is alive.
+    fn live_session(&self, id: SessionId, now: Timestamp) -> Result<Option<Session>, Error> {
+        Ok(self.read::<Session>(&keys::session(id))?.filter(|session| session.is_alive(now)))
+    }
+
+    /// An app that is enabled, and still the one of that incarnation.
+    fn enabled_app(&self, id: &AppId) -> Result<Option<App>, Error> {
+        Ok(self.read::<App>(&keys::app(id))?.filter(|app| app.enabled))
+    }
+
+    /// The user of a session, if he is enabled.
+    fn enabled_user(&self, id: UserId) -> Result<Option<User>, Error> {
+        Ok(self.read::<User>(&keys::user(id))?.filter(|user| user.enabled))
+    }
+
+    /// What the tokens of a family stand for, and the app.
+    fn live_grant(&self, id: FamilyId, now: Timestamp) -> Result<Option<(Grant, App)>, Error> {
+        let Some(family) = self.read::<Family>(&keys::family(id))? else { return Ok(None) };
+        let Some(session) = self.live_session(id.session, now)? else { return Ok(None) };
+        let Some(app) = self.enabled_app(&family.app)?.filter(|app| app.incarnation == family.incarnation) else { return Ok(None) };
+        let Some(user) = self.enabled_user(session.user)? else { return Ok(None) };
+        Ok(Some((Grant { family_id: id, family, session, user }, app)))
+    }
+}
+
+impl Read for SledStore {
+    fn read<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+        self.get(key)
+    }
+}
+
+impl Read for Txn<'_> {
+    fn read<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+        self.get(key)
+    }
+}
+
+fn redeem(txn: &mut Txn<'_>, hash: &BearerHash, app: &AppId, logout_uri: String, now: Timestamp) -> Result<Result<Grant, Error>, Error> {
+    let at = keys::code(hash);
+    let Some(mut code) = txn.get::<Code>(&at)?.filter(|code| code.app == *app) else { return Ok(Err(Error::CodeRefused)) };
+    let live_app = txn.enabled_app(app)?.filter(|app| app.incarnation == code.incarnation);
+    let (Some(_), Some(mut session)) = (live_app, txn.live_session(code.session, now)?) else { return Ok(Err(Error::CodeRefused)) };
+    if let Some(family) = code.used {
+        txn.remove(&keys::family(family));
+        return Ok(Err(Error::CodeReplayed));
+    }
+    let user = txn.enabled_user(session.user)?;
+    let (Some(user), true) = (user, now < code.expires_at) else { return Ok(Err(Error::CodeRefused)) };
+
+    let family_id = FamilyId { session: session.id, number: session.next_family };
+    session.next_family += 1;
+    session.last_used_at = session.last_used_at.max(now);
+    let family = Family {
+        app: code.app.clone(),
+        incarnation: code.incarnation,
+        scope: code.scope.clone(),
+        logout_uri,
+        redirect_uri: code.redirect_uri.clone(),
+        generation: 0,
+        rotated_at: now,
+    };
+    code.used = Some(family_id);
+    txn.put(&at, &code)?;
+    txn.put(&keys::family(family_id), &family)?;
+    txn.put(&keys::session(session.id), &session)?;
+    Ok(Ok(Grant { family_id, family, session, user }))
+}
+
+fn rotate(txn: &mut Txn<'_>, rotation: &Rotation, by: &Refresher, now: Timestamp) -> Result<Result<Grant, Error>, Error> {
+    let refused = Ok(Err(Error::RefreshTokenRefused));
+    let Some((mut grant, app)) = txn.live_grant(rotation.family, now)? else { return refused };
+    match by {
+        Refresher::App(app) if *app == grant.family.app => {}
+        Refresher::Family(family) if *family == rotation.family => {
+            if app.refresh_requires_app_credential {
+                return Ok(Err(Error::CredentialRequired));
+            }
+        }
+        Refresher::App(_) | Refresher::Family(_) => return refused,
+    }
+    let at = keys::family(rotation.family);
+    match judge(&grant.family, rotation, now) {
+        Turn::Unknown => return refused,
+        Turn::Replay => {
+            txn.remove(&at);
+            return Ok(Err(Error::RefreshTokenReplayed));
+        }
+        Turn::Repeat => {}
+        Turn::Rotate => {
+            let Some(next) = grant.family.generation.checked_add(1) else { return refused };
+            grant.family.generation = next;
+            grant.family.rotated_at = now;
+            txn.put(&at, &grant.family)?;
+        }
+    }
+    grant.session.last_used_at = grant.session.last_used_at.max(now);
+    txn.put(&keys::session(grant.session.id), &grant.session)?;
+    Ok(Ok(grant))
+}
+
+#[async_trait]
+impl SessionStore for SledStore {
+    async fn open_session(&self, session: Session, password_hash: String) -> Result<User, Error> {
+        self.run(move |txn| {
+            let user: User = txn.get(&keys::user(session.user))?.ok_or(Error::WrongPassword)?;
+            if user.password_hash.as_deref() != Some(password_hash.as_str()) {
+                return Err(Error::WrongPassword);
+            }
+            if !user.enabled {
+                return Err(Error::UserDisabled);
+            }
+            let at = keys::session(session.id);
+            txn.put_raw(&keys::expiry(session.ends_at(), &at), Vec::new());
+            txn.put(&keys::ticket(&session.ticket), &session.id)?;
+            txn.put_raw(&keys::session_of(session.user, session.id), Vec::new());
+            txn.put(&at, &session)?;
+            Ok(user)
+        })
+        .await
+    }
+
+    async fn session_of_ticket(&self, ticket: &BearerHash, now: Timestamp) -> Result<Option<SignedIn>, Error> {
+        let Some(id) = self.get::<SessionId>(&keys::ticket(ticket))? else { return Ok(None) };
+        let Some(session) = self.live_session(id, now)? else { return Ok(None) };
+        Ok(self.enabled_user(session.user)?.map(|user| SignedIn { session, user }))
+    }
+
+    async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error> {
+        let tree = self.tree.clone();
+        let scan = move || {
+            let prefix = user.map_or_else(|| keys::SESSIONS.to_vec(), keys::sessions_of);
+            let begin = after.map_or_else(|| prefix.clone(), |id| [prefix.as_slice(), id.as_bytes()].concat());
+            let mut page = SessionPage { sessions: Vec::new(), next: None };
+            let range = (std::ops::Bound::Excluded(begin), std::ops::Bound::Unbounded);
+            for key in tree.range::<Vec<u8>, _>(range).keys() {
+                let key = key.map_err(super::unavailable)?;
+                let Some(id) = keys::session_at_end(&key).filter(|_| key.starts_with(&prefix)) else { break };
+                let Some(session) = super::get::<Session>(&tree, &keys::session(id))?.filter(|session| session.is_alive(now)) else {
+                    continue;
+                };
+                let Some(user) = super::get::<User>(&tree, &keys::user(session.user))? else { continue };
+                let mut apps = Vec::new();
+                for family in tree.scan_prefix(keys::families_of(id)).values() {
+                    let family: Family = super::decode(&family.map_err(super::unavailable)?)?;
+                    apps.push(family.app);
+                }
+                apps.sort();
+                apps.dedup();
+                page.sessions.push((SignedIn { session, user }, apps));
+                if page.sessions.len() == limit {
+                    page.next = Some(id);
+                    break;
+                }
+            }
+            Ok(page)
+        };
+        tokio::task::spawn_blocking(scan).await.map_err(|error| Error::Internal(error.to_string()))?
+    }
+
+    async fn end_session(&self, id: SessionId) -> Result<bool, Error> {
+        self.run(move |txn| {
+            let session = txn.get::<Session>(&keys::session(id))?;
+            if let Some(session) = &session {
+                end(txn, session)?;
+            }
+            Ok(session.is_some())
+        })
+        .await
+    }
+
+    async fn end_sessions_of(&self, user: UserId) -> Result<usize, Error> {
+        self.run(move |txn| end_all(txn, user, Kept::None)).await
+    }
+
+    async fn create_code(&self, hash: BearerHash, code: Code, now: Timestamp) -> Result<(), Error> {
+        self.run(move |txn| {
+            let mut session = txn.live_session(code.session, now)?.ok_or(Error::CredentialRefused)?;
+            txn.enabled_user(session.user)?.ok_or(Error::CredentialRefused)?;
+            txn.enabled_app(&code.app)?.filter(|app| app.incarnation == code.incarnation).ok_or(Error::UnknownApp)?;
+            session.last_used_at = session.last_used_at.max(now);
+            txn.put(&keys::session(session.id), &session)?;
+            let at = keys::code(&hash);
+            let kept_for = code.expires_at.since(now) * 2;
+            txn.put_raw(&keys::expiry(now.after(kept_for), &at), Vec::new());
+            txn.put(&at, &code)
+        })
+        .await
+    }
+
+    async fn redeem_code(&self, hash: &BearerHash, app: &AppId, logout_uri: String, now: Timestamp) -> Result<Grant, Error> {
+        let (hash, app) = (*hash, app.clone());
+        // A refusal that ends a family is written, too.
+        self.run(move |txn| redeem(txn, &hash, &app, logout_uri, now)).await?
+    }
+
+    async fn rotate_refresh_token(&self, rotation: Rotation, by: Refresher, now: Timestamp) -> Result<Grant, Error> {
+        self.run(move |txn| rotate(txn, &rotation, &by, now)).await?
+    }
+
+    async fn grant(&self, family: FamilyId, now: Timestamp) -> Result<Option<Grant>, Error> {
+        Ok(self.live_grant(family, now)?.map(|(grant, _)| grant))
+    }
+}

@@ -1,0 +1,78 @@
+//! Reading and writing records, inside one step.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::core::Error;
+
+/// The longest record: longer ones could make sled keep a whole leaf in a file of its own, which it never syncs.
+pub(super) const MAX_RECORD: usize = 4096;
+
+/// What a step reads from and writes to. What it writes is seen once the whole step is done.
+pub(super) struct Txn<'a> {
+    tree: &'a sled::Tree,
+    batch: sled::Batch,
+    dirty: bool,
+}
+
+impl<'a> Txn<'a> {
+    pub(super) fn new(tree: &'a sled::Tree) -> Self {
+        Self { tree, batch: sled::Batch::default(), dirty: false }
+    }
+
+    pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+        get(self.tree, key)
+    }
+
+    pub(super) fn has(&self, key: &[u8]) -> Result<bool, Error> {
+        self.tree.contains_key(key).map_err(unavailable)
+    }
+
+    pub(super) fn put<T: Serialize>(&mut self, key: &[u8], value: &T) -> Result<(), Error> {
+        let value = rmp_serde::to_vec(value).map_err(|error| Error::Internal(format!("a record cannot be written: {error}")))?;
+        if value.len() > MAX_RECORD {
+            return Err(Error::Internal(format!("a record has {} bytes, more than {MAX_RECORD}", value.len())));
+        }
+        self.put_raw(key, value);
+        Ok(())
+    }
+
+    pub(super) fn put_raw(&mut self, key: &[u8], value: impl Into<sled::IVec>) {
+        self.batch.insert(key, value);
+        self.dirty = true;
+    }
+
+    pub(super) fn remove(&mut self, key: &[u8]) {
+        self.batch.remove(key);
+        self.dirty = true;
+    }
+
+    pub(super) fn keys(&self, prefix: &[u8]) -> impl Iterator<Item = Result<sled::IVec, Error>> + use<> {
+        self.tree.scan_prefix(prefix).keys().map(|key| key.map_err(unavailable))
+    }
+
+    pub(super) fn keys_until(&self, from: &[u8], until: &[u8]) -> impl Iterator<Item = Result<sled::IVec, Error>> + use<> {
+        self.tree.range(from.to_vec()..until.to_vec()).keys().map(|key| key.map_err(unavailable))
+    }
+
+    /// Writes what the step has put and removed, and says whether there was anything.
+    pub(super) fn apply(self) -> Result<bool, Error> {
+        if self.dirty {
+            self.tree.apply_batch(self.batch).map_err(unavailable)?;
+        }
+        Ok(self.dirty)
+    }
+}
+
+/// Reads one record.
+pub(super) fn get<T: DeserializeOwned>(tree: &sled::Tree, key: &[u8]) -> Result<Option<T>, Error> {
+    tree.get(key).map_err(unavailable)?.map(|value| decode(&value)).transpose()
+}
+
+/// Reads a record's bytes.
+pub(super) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, Error> {
+    rmp_serde::from_slice(value).map_err(|error| Error::StoreUnavailable(format!("a record cannot be read: {error}")))
+}
+
+pub(super) fn unavailable(error: sled::Error) -> Error {
+    Error::StoreUnavailable(error.to_string())
+}

@@ -1,0 +1,139 @@
+//! One writer, and one flush for everybody who waits.
+//!
+//! Every step that changes something is a function that one thread runs, so that steps cannot race. A second thread brings what was
+//! written to disk and only then lets the answers go; while it waits for the disk the first goes on, and all that it has done
+//! meanwhile shares the next flush.
+//!
+//! sled's own `flush` does not reach the disk on Linux: it ends in `sync_file_range`, which neither writes the file's metadata nor
+//! empties the disk's cache. So the second thread calls `fdatasync` on the same file.
+
+use std::{
+    fs::File,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use tokio::sync::{mpsc as jobs, oneshot, watch};
+
+use super::txn::Txn;
+use crate::core::Error;
+
+/// How many steps may wait. More are shed.
+const QUEUE: usize = 4096;
+/// How many steps are handed on to one flush at the most.
+const GROUP: usize = 512;
+
+/// Sends the answer of a step, given whether what it wrote is on disk.
+type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+type Job = Box<dyn FnOnce(&sled::Tree) -> (Answer, bool) + Send>;
+
+struct Group {
+    answers: Vec<Answer>,
+    dirty: bool,
+}
+
+/// Runs the steps. When it is dropped the threads end, once everything that was asked of them is done.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: jobs::Sender<Job>,
+    failure: watch::Receiver<Option<String>>,
+}
+
+impl Writer {
+    /// Starts the threads. `file` is a handle on the file that `db` writes its log to.
+    pub(super) fn start(db: sled::Db, file: File) -> std::io::Result<Self> {
+        let (jobs, queue) = jobs::channel(QUEUE);
+        let (groups, waiting) = mpsc::sync_channel(2);
+        let (report, failure) = watch::channel(None);
+        let failed = Arc::new(AtomicBool::new(false));
+        let tree: sled::Tree = (*db).clone();
+        let has_failed = Arc::clone(&failed);
+        thread::Builder::new().name("store-write".into()).spawn(move || write(queue, &tree, &groups, &has_failed))?;
+        thread::Builder::new().name("store-sync".into()).spawn(move || sync(&waiting, &db, &file, &failed, &report))?;
+        Ok(Self { jobs, failure })
+    }
+
+    /// Runs a step and waits until what it wrote is on disk. When it gives an error nothing of it is written.
+    pub(super) async fn run<T, F>(&self, step: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |tree| {
+            let mut txn = Txn::new(tree);
+            let outcome = step(&mut txn).and_then(|value| txn.apply().map(|wrote| (value, wrote)));
+            let wrote = outcome.as_ref().is_ok_and(|(_, wrote)| *wrote);
+            let answer: Answer = Box::new(move |synced| {
+                // Whoever asked may have gone.
+                let _ = reply.send(synced.and_then(|()| outcome.map(|(value, _)| value)));
+            });
+            (answer, wrote)
+        });
+        self.jobs.try_send(job).map_err(|refused| match refused {
+            jobs::error::TrySendError::Full(_) => Error::Busy { retry_after: std::time::Duration::from_secs(1) },
+            jobs::error::TrySendError::Closed(_) => Error::StoreUnavailable("the store is closed".into()),
+        })?;
+        answer.await.map_err(|_| Error::StoreUnavailable("the store's writer has stopped".into()))?
+    }
+
+    /// Resolves when the store has failed for good.
+    pub(super) async fn failed(&self) {
+        let mut failure = self.failure.clone();
+        if failure.wait_for(Option::is_some).await.is_err() {
+            // The threads ended without a failure: the store was closed.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn write(mut queue: jobs::Receiver<Job>, tree: &sled::Tree, groups: &mpsc::SyncSender<Group>, failed: &AtomicBool) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut group = Group { answers: Vec::new(), dirty: false };
+        let mut next = Some(first);
+        while let Some(job) = next {
+            let (answer, wrote) = if failed.load(Ordering::Acquire) { refuse(job) } else { job(tree) };
+            group.answers.push(answer);
+            group.dirty |= wrote;
+            next = if group.answers.len() < GROUP { queue.try_recv().ok() } else { None };
+        }
+        if groups.send(group).is_err() {
+            return;
+        }
+    }
+}
+
+/// Drops a step unrun: its caller sees that the writer has gone.
+fn refuse(job: Job) -> (Answer, bool) {
+    drop(job);
+    (Box::new(|_| ()), false)
+}
+
+fn sync(waiting: &mpsc::Receiver<Group>, db: &sled::Db, file: &File, failed: &AtomicBool, report: &watch::Sender<Option<String>>) {
+    while let Ok(mut group) = waiting.recv() {
+        while let Ok(mut more) = waiting.try_recv() {
+            group.answers.append(&mut more.answers);
+            group.dirty |= more.dirty;
+        }
+        let synced = if failed.load(Ordering::Acquire) {
+            Err(Error::StoreUnavailable("an earlier write did not reach the disk".into()))
+        } else if group.dirty {
+            db.flush().map_err(|error| error.to_string()).and_then(|_| file.sync_data().map_err(|error| error.to_string())).map_err(|error| {
+                // What the kernel could not write once it may have dropped: nothing after this can be promised.
+                failed.store(true, Ordering::Release);
+                tracing::error!(error, "the store could not be written to disk; it takes no more writes until the service is started anew");
+                report.send_replace(Some(error.clone()));
+                Error::StoreUnavailable(error)
+            })
+        } else {
+            Ok(())
+        };
+        for answer in group.answers {
+            answer(synced.clone());
+        }
+    }
+}
