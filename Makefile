@@ -1,0 +1,27 @@
+# What people and CI call. The work is done in scripts/.
+.PHONY: help run test lint fmt descriptor envoy-validate tools
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
+
+run: ## start the service and Envoy with demo data (HTTP_PORT, GRPC_PORT, OPS_PORT, DATA_DIR)
+	@scripts/run
+
+test: ## run every test
+	@scripts/test
+
+lint: ## check formatting, clippy, protos and scripts
+	@scripts/lint
+
+fmt: ## format the Rust sources
+	@cargo fmt --all
+
+descriptor: ## write envoy/descriptor.pb anew, after a change in proto/
+	@cargo run --quiet --locked -- descriptor > envoy/descriptor.pb.new && mv envoy/descriptor.pb.new envoy/descriptor.pb || { rm -f envoy/descriptor.pb.new; exit 1; }
+
+envoy-validate: ## let Envoy read its configuration
+	@scripts/envoy-validate
+
+tools: ## get Envoy and the Python that the tests use, into .tools/
+	@scripts/tools
