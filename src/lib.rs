@@ -1,10 +1,11 @@
 //! supos-auth: an OAuth 2.0 authorization service.
 //!
 //! Read in this order: [`core`] has the rules, [`store`] keeps what they work on, [`issuer`] makes access tokens, [`caller`] says who is
-//! calling, [`dialect`] has the names and errors of the interface's generations, [`grpc`] serves it all, [`app`] joins them, [`config`] has
-//! the settings, and [`cli`] the command line.
+//! calling, [`dialect`] has the names and errors of the interface's generations, [`grpc`] serves it all.
 
+pub mod caller;
 pub mod core;
+pub mod dialect;
 pub mod grpc;
 pub mod issuer;
 pub mod store;

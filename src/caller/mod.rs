@@ -246,6 +246,12 @@ impl Caller {
         self.bearer.as_ref().is_some_and(|bearer| bearer.token.matches(access_token.as_bytes()))
     }
 
+    /// Whether the bearer token is good.
+    #[must_use]
+    pub fn bearer_is_good(&self) -> bool {
+        self.bearer.as_ref().is_some_and(|bearer| bearer.grant.is_some())
+    }
+
     /// What the bearer token says, if we signed it, whatever has become of it.
     #[must_use]
     pub fn presented(&self) -> Option<&Presented> {

@@ -16,8 +16,6 @@ const MAX_STATE: usize = 4096;
 /// What an app asks for, by way of the user's browser.
 #[derive(Debug)]
 pub struct AuthorizeRequest {
-    /// `code`.
-    pub response_type: String,
     /// The app; none: the one whose redirect URIs match.
     pub app: Option<String>,
     /// Where the code goes.
@@ -44,9 +42,6 @@ impl Core {
     /// [`Error::Parameter`], [`Error::UnknownApp`], [`Error::NoSingleApp`], [`Error::RedirectMismatch`], [`Error::NotAllowed`] for
     /// another app than `only_app`, [`Error::CredentialRefused`] when the session has ended meanwhile.
     pub async fn authorize(&self, session: &Session, only_app: Option<&AppId>, request: AuthorizeRequest) -> Result<Authorized, Error> {
-        if request.response_type != "code" {
-            return Err(Error::parameter("responseType", Problem::NotAllowed));
-        }
         let too_long = [("redirectUri", &request.redirect_uri, redirect::MAX_REDIRECT_URI), ("state", &request.state, MAX_STATE), ("scope", &request.scope, MAX_SCOPE)]
             .into_iter()
             .find(|(_, value, longest)| value.len() > *longest);

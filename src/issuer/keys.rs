@@ -65,7 +65,7 @@ pub fn state(key: &SigningKey, keys: &[SigningKey], now: Timestamp) -> State {
 }
 
 /// A key, ready to use.
-pub struct Key {
+pub(super) struct Key {
     /// The id that tokens name it by.
     pub(super) kid: String,
     pub(super) private: EncodingKey,

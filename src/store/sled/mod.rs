@@ -9,6 +9,7 @@ mod writer;
 use std::{
     fs::{self, File, TryLockError},
     io,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -56,7 +57,7 @@ impl SledStore {
         remove_half_written_snapshots(&path)?;
         let config = sled::Config::new().path(&path).cache_capacity(CACHE);
         // sled panics where it finds something that it did not expect in its files.
-        let db = std::panic::catch_unwind(|| config.open())
+        let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
             .map_err(|_| Error::StoreUnavailable(format!("{} is damaged: restore it from a backup", path.display())))?
             .map_err(unavailable)?;
         // sled does not sync the names of the files that it makes: without this a power cut could take the whole new store.

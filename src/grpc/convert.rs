@@ -1,0 +1,57 @@
+//! From a call to an operation of the core, for operations that several generations have.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::gate::{Answer, Call};
+use crate::core::{
+    Error, Problem, Tokens,
+    authorize::{AuthorizeRequest, Authorized},
+    clock::Timestamp,
+};
+
+/// A number of seconds on the wire.
+pub(super) fn seconds(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+/// A moment on the wire.
+pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    (UNIX_EPOCH + Duration::from_millis(at.millis())).into()
+}
+
+/// Operations 1 and 3.
+pub(super) async fn token(call: &Call) -> Result<Tokens, Error> {
+    // Whoever shows nothing is asked for a credential before anything else is said.
+    let by = call.caller.refresher()?;
+    let parameters = call.parameters()?;
+    match parameters.required("grantType")? {
+        "authorization_code" => {
+            let app = call.caller.app()?;
+            let code = parameters.required("code")?;
+            let logout_uri = parameters.required("logoutUri")?.to_owned();
+            call.core.exchange(&app.id, code, logout_uri).await
+        }
+        "refresh_token" => call.core.refresh(parameters.required("refreshToken")?, by).await,
+        _ => Err(Error::parameter("grantType", Problem::NotAllowed)),
+    }
+}
+
+/// Operations 4 and 10.
+pub(super) async fn authorize(call: &Call, app: Option<&str>) -> Result<Authorized, Error> {
+    let user = call.caller.user()?;
+    let parameters = call.parameters()?;
+    parameters.exactly("responseType", "code")?;
+    let request = AuthorizeRequest {
+        app: app.map(str::to_owned),
+        redirect_uri: parameters.required("redirectUri")?.to_owned(),
+        state: parameters.required("state")?.to_owned(),
+        scope: parameters.optional("scope").unwrap_or_default().to_owned(),
+    };
+    call.core.authorize(&user.signed_in.session, user.by_token_of, request).await
+}
+
+/// An answer that sends a browser on, and that an API client reads.
+pub(super) fn redirect<T>(call: &Call, message: T, location: String) -> Answer<T> {
+    let answer = Answer::from(message);
+    if call.over_http { answer.with("x-http-status", "302").with("location", location) } else { answer }
+}

@@ -1,0 +1,195 @@
+//! What every call goes through: who calls, with what, how long it may take, one line in the log, one count in the metrics.
+
+use std::{sync::Arc, time::Duration};
+
+use ::metrics::{counter, histogram};
+use tokio::time::{Instant, timeout};
+use tonic::{
+    Request as Incoming, Response, Status,
+    metadata::{AsciiMetadataKey, MetadataMap, MetadataValue},
+};
+
+use super::{
+    operation::{Operation, Request},
+    parameters::{Original, Parameters},
+    status::{Reader, status},
+};
+use crate::{
+    caller::{Caller, TicketScheme},
+    core::{Core, Error},
+    dialect::{Dialect, error::row_of, language::Language},
+};
+
+/// How long a call may take: less than Envoy waits, so that Envoy never gives up on a call that then succeeds.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the adapters of all services share.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    core: Arc<Core>,
+    /// Scheme, host and port of the public URL, as a browser writes them.
+    public_origin: Arc<str>,
+    /// Whether cookies are for https alone.
+    pub secure_cookies: bool,
+}
+
+/// A call of one of the interface's operations.
+#[derive(Debug)]
+pub struct Call {
+    /// The service.
+    pub core: Arc<Core>,
+    /// Who is calling.
+    pub caller: Caller,
+    /// Whether Envoy made the call of an HTTP request.
+    pub over_http: bool,
+    parameters: Result<Parameters, Error>,
+}
+
+impl Call {
+    /// The parameters. They are judged after the caller is.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] when they are ambiguous.
+    pub fn parameters(&self) -> Result<&Parameters, Error> {
+        self.parameters.as_ref().map_err(Clone::clone)
+    }
+}
+
+/// A message, and the headers that go with it.
+#[derive(Debug)]
+pub struct Answer<T> {
+    message: T,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl<T> From<T> for Answer<T> {
+    fn from(message: T) -> Self {
+        Self { message, headers: Vec::new() }
+    }
+}
+
+impl<T> Answer<T> {
+    /// The answer with a header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn into_response(self) -> Result<Response<T>, Error> {
+        let mut response = Response::new(self.message);
+        let metadata = response.metadata_mut();
+        metadata.insert("cache-control", MetadataValue::from_static("no-store"));
+        for (name, value) in self.headers {
+            let name = AsciiMetadataKey::from_static(name);
+            let value = value.parse().map_err(|_| Error::Internal(format!("{name} is no header value")))?;
+            metadata.insert(name, value);
+        }
+        Ok(response)
+    }
+}
+
+impl Gate {
+    /// A gate to `core`, for pages of `public_url`.
+    #[must_use]
+    pub fn new(core: Arc<Core>, public_url: &url::Url) -> Self {
+        let public_origin = public_url.origin().ascii_serialization().into();
+        Self { core, public_origin, secure_cookies: public_url.scheme() == "https" }
+    }
+
+    /// Serves a call of the operation `rpc`.
+    ///
+    /// # Errors
+    /// Whatever `operation` ends in, as the caller's kind of status.
+    pub async fn serve<R, T, F, Fut>(&self, rpc: &'static str, request: Incoming<R>, operation: F) -> Result<Response<T>, Status>
+    where
+        R: Request,
+        F: FnOnce(Call) -> Fut,
+        Fut: Future<Output = Result<Answer<T>, Error>>,
+    {
+        let (metadata, mut extensions, message) = request.into_parts();
+        let original = extensions.remove::<Original>();
+        let over_http = original.is_some();
+        let reader = if over_http { Reader::Envoy } else { Reader::Native };
+        let work = async |caller: Caller| {
+            let parameters = match (&original, Operation::of_rpc(rpc)) {
+                (Some(original), Some(row)) => Parameters::of_http(row, original, &message),
+                _ => Ok(Parameters::of_message(&message)),
+            };
+            operation(Call { core: Arc::clone(&self.core), caller, over_http, parameters }).await?.into_response()
+        };
+        self.run(rpc, &metadata, reader, TicketScheme::Cookie, work).await
+    }
+
+    /// Serves a call of the admin API, for administrators.
+    ///
+    /// # Errors
+    /// Whatever `work` ends in.
+    pub async fn administer<R, T, F, Fut>(&self, rpc: &'static str, request: Incoming<R>, work: F) -> Result<Response<T>, Status>
+    where
+        F: FnOnce(Arc<Core>, R) -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        self.serve_admin(rpc, request, async |core, caller, message| {
+            caller.administrator()?;
+            work(core, message).await
+        })
+        .await
+    }
+
+    /// Serves a call of the admin API, for whoever `work` lets.
+    ///
+    /// # Errors
+    /// Whatever `work` ends in.
+    pub async fn serve_admin<R, T>(
+        &self,
+        rpc: &'static str,
+        request: Incoming<R>,
+        work: impl AsyncFnOnce(Arc<Core>, Caller, R) -> Result<T, Error>,
+    ) -> Result<Response<T>, Status> {
+        let (metadata, _, message) = request.into_parts();
+        let work = async |caller| Answer::from(work(Arc::clone(&self.core), caller, message).await?).into_response();
+        self.run(rpc, &metadata, Reader::Native, TicketScheme::Authorization, work).await
+    }
+
+    async fn run<T>(
+        &self,
+        rpc: &'static str,
+        metadata: &MetadataMap,
+        reader: Reader,
+        scheme: TicketScheme,
+        work: impl AsyncFnOnce(Caller) -> Result<Response<T>, Error>,
+    ) -> Result<Response<T>, Status> {
+        let begun = Instant::now();
+        let mut who = String::from("nobody");
+        let judged = async {
+            let caller = Caller::identify(&self.core, metadata.as_ref(), &self.public_origin, scheme).await?;
+            who = caller.to_string();
+            work(caller).await
+        };
+        let outcome = timeout(TIME_LIMIT, judged).await.unwrap_or(Err(Error::Timeout));
+        note(rpc, &who, outcome.as_ref().err(), begun.elapsed());
+        let language = metadata.get("accept-language").and_then(|value| value.to_str().ok()).map_or(Language::English, Language::preferred);
+        outcome.map_err(|error| status(&error, Dialect::of_rpc(rpc), reader, language))
+    }
+}
+
+/// Counts a call, and writes its line.
+fn note(rpc: &'static str, who: &str, error: Option<&Error>, took: Duration) {
+    let operation = rpc.trim_start_matches('/');
+    let row = error.map(|error| row_of(error, Dialect::of_rpc(rpc)));
+    let outcome = row.map_or("OK", |row| row.reason);
+    counter!("supos_auth_requests_total", "operation" => operation, "outcome" => outcome).increment(1);
+    histogram!("supos_auth_request_duration_seconds", "operation" => operation).record(took.as_secs_f64());
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    match error {
+        Some(error @ (Error::Internal(_) | Error::StoreUnavailable(_) | Error::Timeout)) => {
+            tracing::error!(operation, caller = who, outcome, error = %error, duration_us = micros, "{operation} failed: {error}");
+        }
+        Some(error) => {
+            let number = row.map_or(0, |row| row.number);
+            tracing::info!(operation, caller = who, outcome, number, duration_us = micros, "{operation} refused: {error}");
+        }
+        None => tracing::info!(operation, caller = who, outcome, duration_us = micros, "{operation} done"),
+    }
+}

@@ -1,0 +1,360 @@
+//! The parameters of a call, read once (docs/api.md, "Parameters").
+//!
+//! Over HTTP they are read from the query, path and body as they were sent, not from the transcoded message: a transcoder silently takes
+//! the last of two equal names, and lets a query override a path. Where the message says otherwise the call is refused.
+
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use zeroize::Zeroizing;
+
+use super::operation::{Operation, Request};
+use crate::core::{Error, Problem, secret::Secret};
+
+/// An HTTP call as it was sent to Envoy.
+#[derive(Clone, Debug)]
+pub struct Original {
+    /// The query, decoded: names and values in order.
+    query: Vec<(String, Zeroizing<String>)>,
+    /// The path's parameters, decoded: field names and values.
+    path: Vec<(&'static str, Zeroizing<String>)>,
+}
+
+/// The parameters of a call by their JSON names. An empty one is as one that is not there.
+#[derive(Default)]
+pub struct Parameters(Vec<(&'static str, Zeroizing<String>)>);
+
+impl fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// Names are told apart without case and underscores.
+fn folded(name: &str) -> String {
+    name.chars().filter(|&c| c != '_').map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Decodes `%XX` and UTF-8.
+fn decode(text: &str, what: &str) -> Result<Zeroizing<String>, Error> {
+    let malformed = || Error::parameter(what, Problem::Malformed);
+    let whole = text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()));
+    if !whole {
+        return Err(malformed());
+    }
+    percent_decode_str(text).decode_utf8().map(|text| Zeroizing::new(text.into_owned())).map_err(|_| malformed())
+}
+
+impl Original {
+    /// Reads an HTTP call of `operation` from its path and query as they were sent.
+    ///
+    /// # Errors
+    /// [`Error::NotOffered`] when the path is not bound to the operation; [`Error::Parameter`] with the name `path` or `query` when it
+    /// cannot be decoded.
+    pub fn read(operation: &Operation, method: &str, path_and_query: &str) -> Result<Self, Error> {
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let path = operation
+            .bound(method, path)
+            .ok_or(Error::NotOffered)?
+            .into_iter()
+            .map(|(field, value)| Ok((field, decode(&value, "path")?)))
+            .collect::<Result<_, Error>>()?;
+        let query = query
+            .split('&')
+            .filter(|piece| !piece.is_empty())
+            .map(|piece| {
+                let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+                let decode = |text: &str| decode(&text.replace('+', " "), "query");
+                Ok((decode(name)?.to_string(), decode(value)?))
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self { query, path })
+    }
+}
+
+impl Parameters {
+    /// The parameters of a native gRPC call.
+    #[must_use]
+    pub fn of_message<R: Request>(message: &R) -> Self {
+        Self(message.texts().into_iter().map(|(name, value)| (name, Zeroizing::new(value.to_owned()))).collect())
+    }
+
+    /// The parameters of an HTTP call.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] when a parameter is given twice or in two places, is no text, or the body is no JSON object.
+    pub fn of_http<R: Request>(operation: &'static Operation, original: &Original, message: &R) -> Result<Self, Error> {
+        let known = |name: &str| operation.parameters.iter().copied().find(|parameter| folded(parameter) == folded(name));
+        if let Some(body) = message.json() {
+            if let Some(parameter) = original.query.iter().find_map(|(name, _)| known(name)) {
+                return Err(Error::parameter(parameter, Problem::Ambiguous));
+            }
+            return Body { operation }.read(&body.data).map(Self);
+        }
+        let mut found: Vec<(&'static str, Option<Zeroizing<String>>)> = Vec::new();
+        for (field, value) in &original.path {
+            found.extend(known(field).map(|parameter| (parameter, Some(value.clone()))));
+        }
+        for (name, value) in &original.query {
+            let Some(parameter) = known(name) else { continue };
+            if found.iter().any(|(other, _)| *other == parameter) {
+                return Err(Error::parameter(parameter, Problem::Twice));
+            }
+            // Another case is another name, but for being given twice.
+            found.push((parameter, is_name(name, parameter).then(|| value.clone())));
+        }
+        let found = Self(found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect());
+        for (name, transcoded) in message.texts() {
+            if found.optional(name).unwrap_or_default() != transcoded {
+                return Err(Error::parameter(name, Problem::Ambiguous));
+            }
+        }
+        Ok(found)
+    }
+
+    /// A parameter, if it is there and not empty.
+    #[must_use]
+    pub fn optional(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// A parameter that has to be there.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] when it is not there, or empty.
+    pub fn required(&self, name: &'static str) -> Result<&str, Error> {
+        self.optional(name).ok_or_else(|| Error::parameter(name, Problem::Missing))
+    }
+
+    /// A secret parameter that has to be there.
+    ///
+    /// # Errors
+    /// As [`Parameters::required`].
+    pub fn secret(&self, name: &'static str) -> Result<Secret, Error> {
+        self.required(name).map(Secret::new)
+    }
+
+    /// A parameter that has to be this word.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] when it is not there, or another word.
+    pub fn exactly(&self, name: &'static str, word: &str) -> Result<(), Error> {
+        if self.required(name)? == word { Ok(()) } else { Err(Error::parameter(name, Problem::NotAllowed)) }
+    }
+}
+
+type Texts = Vec<(&'static str, Zeroizing<String>)>;
+
+/// Reads the JSON body of an operation: one object, no parameter twice, texts alone; what is not known is passed over.
+#[derive(Clone, Copy)]
+struct Body {
+    operation: &'static Operation,
+}
+
+/// What is wrong with a body, kept beside serde's own error, which would quote the input.
+#[derive(Default)]
+struct Fault(Option<Error>);
+
+impl Body {
+    fn read(self, body: &[u8]) -> Result<Texts, Error> {
+        if body.is_empty() {
+            return Ok(Texts::new());
+        }
+        let mut fault = Fault::default();
+        let mut deserializer = serde_json::Deserializer::from_slice(body);
+        let read = Object { operation: self.operation, fault: &mut fault }.deserialize(&mut deserializer);
+        let read = read.and_then(|texts| deserializer.end().map(|()| texts));
+        read.map_err(|_| fault.0.unwrap_or_else(|| Error::parameter("body", Problem::Malformed)))
+    }
+}
+
+struct Object<'a> {
+    operation: &'static Operation,
+    fault: &'a mut Fault,
+}
+
+impl<'de> DeserializeSeed<'de> for Object<'_> {
+    type Value = Texts;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Texts, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Object<'_> {
+    type Value = Texts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
+        let mut texts = Texts::new();
+        let mut seen: Vec<&'static str> = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let Some(parameter) = self.operation.parameters.iter().copied().find(|parameter| folded(parameter) == folded(&name)) else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let mut fail = |problem| {
+                self.fault.0 = Some(Error::parameter(parameter, problem));
+                serde::de::Error::custom("refused")
+            };
+            if seen.contains(&parameter) {
+                return Err(fail(Problem::Twice));
+            }
+            seen.push(parameter);
+            match map.next_value::<serde_json::Value>()? {
+                serde_json::Value::Null => {}
+                serde_json::Value::String(text) if is_name(&name, parameter) => texts.push((parameter, Zeroizing::new(text))),
+                serde_json::Value::String(_) => {}
+                _ => return Err(fail(Problem::Malformed)),
+            }
+        }
+        Ok(texts)
+    }
+}
+
+/// Whether `name` is how a parameter is written: its JSON name, or its name in the proto.
+fn is_name(name: &str, parameter: &str) -> bool {
+    name == parameter || snake_case(parameter) == name
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::grpc::pb::{google::api::HttpBody, supos::auth};
+
+    const TOKEN: &str = "/supos.auth.v2.AuthService/Token";
+    const USERNAME: &str = "/supos.auth.v281.AuthService/GetUsername";
+    const VALID: &str = "/supos.auth.v281.AuthService/ValidateToken";
+
+    fn operation(rpc: &str) -> &'static Operation {
+        Operation::of_rpc(rpc).unwrap()
+    }
+
+    fn username(query: &str, transcoded: &str) -> Result<Option<String>, Error> {
+        let path = format!("/open-api/supos/auth/v2/username?{query}");
+        let original = Original::read(operation(USERNAME), "GET", &path)?;
+        let message = auth::v281::GetUsernameRequest { access_token: transcoded.to_owned() };
+        let parameters = Parameters::of_http(operation(USERNAME), &original, &message)?;
+        Ok(parameters.optional("accessToken").map(str::to_owned))
+    }
+
+    #[test]
+    fn a_query_is_read_as_a_form_is() {
+        for (query, value) in [
+            ("accessToken=a", "a"),
+            ("access_token=a", "a"),
+            ("&&x&accessToken=a+b%2Bc%20d&&", "a b+c d"),
+            ("accessToken=a=b", "a=b"),
+            ("%61ccessToken=%E5%BC%A0", "张"),
+            ("accessToken=%", ""),
+            ("accessToken=%zz", ""),
+            ("x=%ff", ""),
+            ("x=%E5%BC", ""),
+        ] {
+            let read = username(query, value);
+            if value.is_empty() {
+                assert_eq!(read, Err(Error::parameter("query", Problem::Malformed)), "{query}");
+            } else {
+                assert_eq!(read, Ok(Some(value.to_owned())), "{query}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_known_is_given_once() {
+        for query in ["accessToken=a&accessToken=a", "accessToken=a&access_token=", "accessToken=a&ACCESSTOKEN=b", "a_ccesstoken&accessToken=a"] {
+            assert_eq!(username(query, "a"), Err(Error::parameter("accessToken", Problem::Twice)), "{query}");
+        }
+        assert_eq!(username("z=1&accessToken=a&z=2", "a"), Ok(Some("a".into())));
+    }
+
+    #[test]
+    fn what_the_message_says_otherwise_is_refused() {
+        assert_eq!(username("accessToken=a", "b"), Err(Error::parameter("accessToken", Problem::Ambiguous)));
+        assert_eq!(username("", "b"), Err(Error::parameter("accessToken", Problem::Ambiguous)));
+        assert_eq!(username("ACCESSTOKEN=b", ""), Ok(None));
+    }
+
+    #[test]
+    fn a_path_parameter_is_not_overridden() {
+        let original = |path: &str| Original::read(operation(VALID), "GET", path).unwrap();
+        let message = auth::v281::ValidateTokenRequest { access_token: "A".into() };
+        let read = |path: &str| Parameters::of_http(operation(VALID), &original(path), &message);
+        assert_eq!(read("/open-api/supos/auth/v2/A/valid").unwrap().required("accessToken").unwrap(), "A");
+        for query in ["accessToken=B", "accessToken=A", "access_token=", "ACCESS_TOKEN"] {
+            assert!(read(&format!("/open-api/supos/auth/v2/A/valid?{query}")).is_err(), "{query}");
+        }
+    }
+
+    fn body(json: &str) -> Result<Parameters, Error> {
+        let original = Original::read(operation(TOKEN), "POST", "/auth/v2/oauth2/token?x=1").unwrap();
+        let json = HttpBody { data: json.as_bytes().to_vec(), ..HttpBody::default() };
+        Parameters::of_http(operation(TOKEN), &original, &auth::v2::TokenRequest { json: Some(json), ..Default::default() })
+    }
+
+    #[test]
+    fn a_body_is_one_object_of_texts() {
+        let read = body(r#"{"grantType":"a","x":[1,{"code":2}],"logout_uri":"b","code":null}"#).unwrap();
+        assert_eq!((read.optional("grantType"), read.optional("logoutUri"), read.optional("code")), (Some("a"), Some("b"), None));
+        assert!(body("").unwrap().optional("code").is_none());
+        for (json, name) in [
+            (r#"{"code":1}"#, "code"),
+            (r#"{"code":["a"]}"#, "code"),
+            (r#"{"code":"a","code":"a"}"#, "code"),
+            (r#"{"code":"a","\u0063ode":"b"}"#, "code"),
+            (r#"{"grantType":"a","grant_type":"a"}"#, "grantType"),
+            (r#"{"grantType":"a","GRANTTYPE":null}"#, "grantType"),
+            ("[]", "body"),
+            ("null", "body"),
+            ("{", "body"),
+            (r#"{"code":"a"} x"#, "body"),
+            ("{'code':'a'}", "body"),
+            ("\u{feff}{}", "body"),
+        ] {
+            let Err(Error::Parameter { name: refused, .. }) = body(json) else { panic!("{json} is taken") };
+            assert_eq!(refused, name, "{json}");
+        }
+        let deep = format!("{{\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(body(&deep).is_err());
+    }
+
+    #[test]
+    fn a_query_does_not_fill_what_the_body_has_to() {
+        for query in ["code=a", "grant_type=", "LOGOUTURI=x"] {
+            let original = Original::read(operation(TOKEN), "POST", &format!("/auth/v2/oauth2/token?{query}")).unwrap();
+            let message = auth::v2::TokenRequest { json: Some(HttpBody::default()), ..Default::default() };
+            assert!(Parameters::of_http(operation(TOKEN), &original, &message).is_err(), "{query}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_reads_back_from_its_encoding(value in ".*") {
+            let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("accessToken", &value).finish();
+            prop_assert_eq!(username(&query, &value), Ok(Some(value).filter(|value| !value.is_empty())));
+        }
+
+        #[test]
+        fn any_query_and_any_body_is_read_or_refused(query in ".*", json in ".*") {
+            let _ = username(&query, "");
+            let _ = body(&json);
+        }
+    }
+}
