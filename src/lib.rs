@@ -1,2 +1,5 @@
 //! supos-auth
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod grpc;

@@ -1,0 +1,5 @@
+//! The settings of the service.
+
+/// What `supos-auth serve` takes.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {}
