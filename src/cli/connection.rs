@@ -27,17 +27,20 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// A page of apps with all the URIs that they may have is bigger than gRPC's 4 MiB.
 const MAX_ANSWER_BYTES: usize = 128 * 1024 * 1024;
 
+/// Where help lists the options of every client command, apart from those of the one command.
+pub(crate) const HEADING: &str = "Service and output";
+
 /// Which service to call.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
     /// The service's gRPC address, as http://HOST:PORT or https://HOST:PORT.
-    #[arg(long, env = "SUPOS_AUTH_SERVER", value_name = "URL", default_value = "http://127.0.0.1:50051", global = true)]
+    #[arg(long, env = "SUPOS_AUTH_SERVER", value_name = "URL", default_value = "http://127.0.0.1:50051", global = true, help_heading = HEADING)]
     pub(crate) server: ServerUrl,
     /// With https: the authorities to trust (a PEM file), in place of the system's.
-    #[arg(long, env = "SUPOS_AUTH_CA_FILE", value_name = "FILE", global = true)]
+    #[arg(long, env = "SUPOS_AUTH_CA_FILE", value_name = "FILE", global = true, help_heading = HEADING)]
     ca_file: Option<PathBuf>,
     /// How long to wait for an answer [default: 30; health: 3].
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), global = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), global = true, help_heading = HEADING)]
     timeout: Option<u64>,
 }
 

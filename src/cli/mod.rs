@@ -34,7 +34,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::failure::Failure;
 use self::{
-    connection::{Admin, ServerArgs},
+    connection::{Admin, HEADING, ServerArgs},
     output::{Format, Output},
 };
 use crate::{app, config::ServeArgs, grpc::pb};
@@ -56,8 +56,9 @@ Environment of the client commands:
   SUPOS_AUTH_CA_FILE  the authorities to trust with https, as --ca-file
   SUPOS_AUTH_TICKET   the ticket to use instead of the one that `login` keeps
 
-Tickets are kept in $XDG_CONFIG_HOME/supos-auth/tickets.json, or in ~/.config/supos-auth/tickets.json.
-Passwords and secrets are read from a file, standard input or the terminal, never from an argument: others can see those.
+Tickets are kept in supos-auth/tickets.json under $XDG_CONFIG_HOME, or under ~/.config.
+Passwords and secrets are read from a file, standard input or the terminal, never from an
+argument: others on the machine can see those.
 
 Exit codes: 0 it worked, 1 it failed, 2 the command was not understood or lacks something.";
 
@@ -75,7 +76,7 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Ask a running service whether it is ready; succeeds only when it is.
     Health(health::HealthArgs),
-    /// Write the API's descriptor (a `google.protobuf.FileDescriptorSet`) to standard output, for Envoy and other tools.
+    /// Write the API's descriptor (a `FileDescriptorSet`) to standard output, for Envoy and other tools.
     Descriptor,
     /// Sign in as an administrator; the ticket is kept for the commands that follow.
     Login(sign_in::LoginArgs),
@@ -107,7 +108,7 @@ struct AdminArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// How to print the answer.
-    #[arg(long, short, value_enum, default_value_t, global = true, value_name = "FORMAT")]
+    #[arg(long, short, value_enum, default_value_t, global = true, value_name = "FORMAT", help_heading = HEADING)]
     output: Format,
 }
 

@@ -275,8 +275,8 @@ mod tests {
 
     use super::*;
 
-    fn at(seconds: i64, nanos: i32) -> Option<Timestamp> {
-        Some(Timestamp { seconds, nanos })
+    fn at(seconds: i64, nanos: i32) -> Timestamp {
+        Timestamp { seconds, nanos }
     }
 
     #[test]
@@ -289,8 +289,8 @@ mod tests {
             logout_uris: vec!["https://shop.example/out".to_owned()],
             enabled: true,
             refresh_requires_app_credential: true,
-            secrets: vec![pb::AppSecret { name: "apps/shop/secrets/1".to_owned(), create_time: at(0, 0), short: true }],
-            create_time: at(1_700_000_000, 123_000_000),
+            secrets: vec![pb::AppSecret { name: "apps/shop/secrets/1".to_owned(), create_time: Some(at(0, 0)), short: true }],
+            create_time: Some(at(1_700_000_000, 123_000_000)),
             update_time: None,
         });
         assert_eq!(
@@ -328,9 +328,9 @@ mod tests {
             name: "sessions/s".to_owned(),
             user: "users/u".to_owned(),
             user_name: "a".to_owned(),
-            create_time: at(1, 0),
-            last_used_time: at(2, 0),
-            expire_time: at(3, 0),
+            create_time: Some(at(1, 0)),
+            last_used_time: Some(at(2, 0)),
+            expire_time: Some(at(3, 0)),
             apps: vec!["apps/a/b".to_owned()],
         });
         assert_eq!(
@@ -346,10 +346,10 @@ mod tests {
             kid: "k".to_owned(),
             algorithm: "ES256".to_owned(),
             state: pb::SigningKeyState::Active.into(),
-            create_time: at(1, 0),
-            activate_time: at(2, 0),
-            retire_time: at(3, 0),
-            expire_time: at(4, 0),
+            create_time: Some(at(1, 0)),
+            activate_time: Some(at(2, 0)),
+            retire_time: Some(at(3, 0)),
+            expire_time: Some(at(4, 0)),
         });
         assert_eq!(
             to_value(&key).unwrap(),

@@ -39,14 +39,16 @@ use super::{
 /// The help on the lines of apps.
 pub(crate) const APP_FORMAT: &str = "\
 FILE is JSON Lines: one object a line, blank lines do not count, unknown fields are refused.
-  {\"appId\": \"shop\", \"secret\": \"…\", \"redirectUris\": [\"https://shop.example/*\"], \"displayName\": \"Shop\"}
-Fields: appId, redirectUris; and if wanted secret, displayName, logoutUris, refreshRequiresAppCredential (false), enabled (true).";
+  {\"appId\": \"shop\", \"secret\": \"…\", \"redirectUris\": [\"https://shop.example/*\"]}
+Needed: appId, redirectUris.
+If wanted: secret, displayName, logoutUris, refreshRequiresAppCredential (false), enabled (true).";
 
 /// The help on the lines of users.
 pub(crate) const USER_FORMAT: &str = "\
 FILE is JSON Lines: one object a line, blank lines do not count, unknown fields are refused.
-  {\"userName\": \"zhang.san\", \"passwordHash\": \"$argon2id$v=19$…\", \"personCode\": \"P0001\", \"accountType\": 0}
-Fields: userName; and if wanted password or passwordHash, personCode, companyCode, accountType (0), enabled (true).";
+  {\"userName\": \"zhang.san\", \"passwordHash\": \"$argon2id$v=19$…\", \"personCode\": \"P0001\"}
+Needed: userName.
+If wanted: password or passwordHash, personCode, companyCode, accountType (0), enabled (true).";
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
