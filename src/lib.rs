@@ -1,11 +1,16 @@
 //! supos-auth: an OAuth 2.0 authorization service.
 //!
 //! Read in this order: [`core`] has the rules, [`store`] keeps what they work on, [`issuer`] makes access tokens, [`caller`] says who is
-//! calling, [`dialect`] has the names and errors of the interface's generations, [`grpc`] serves it all.
+//! calling, [`dialect`] has the names and errors of the interface's generations, [`grpc`] serves it all, [`app`] joins them, [`config`] has
+//! the settings, [`telemetry`] logs and counts, and [`cli`] is the command line.
 
+pub mod app;
 pub mod caller;
+pub mod cli;
+pub mod config;
 pub mod core;
 pub mod dialect;
 pub mod grpc;
 pub mod issuer;
 pub mod store;
+pub mod telemetry;

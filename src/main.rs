@@ -1,1 +1,16 @@
-fn main(){}
+//! `supos-auth`: parses the arguments, runs the command, prints the error, chooses the exit code. See [`supos_auth::cli`].
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use supos_auth::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    match cli::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit_code()
+        }
+    }
+}

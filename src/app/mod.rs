@@ -1,0 +1,181 @@
+//! The only place that builds the parts and joins them.
+
+mod bootstrap;
+mod health;
+mod listeners;
+mod master_key;
+
+use std::{error::Error, path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use self::{bootstrap::InitialPassword, listeners::Listeners};
+use crate::{
+    config::ServeArgs,
+    core::{Core, clock::SystemClock, password::Hasher, seal::Vault},
+    grpc::gate::Gate,
+    issuer::Issuer,
+    store::{Identity, Maintenance as _, Store, sled::SledStore},
+    telemetry,
+};
+
+/// An error of the start, in words for an operator.
+pub type StartError = Box<dyn Error + Send + Sync>;
+
+/// How long calls in flight may take once the service was told to stop.
+const DRAIN: Duration = Duration::from_secs(15);
+/// How often what has expired is looked for.
+const PURGE_EVERY: Duration = Duration::from_secs(10);
+/// How often it is seen to that there is a key to sign with.
+const KEYS_EVERY: Duration = Duration::from_secs(30);
+
+/// Runs the service until it is told to stop, or cannot go on.
+///
+/// # Errors
+/// What kept it from starting or going on, and what to do about it.
+pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
+    args.validate()?;
+    let metrics = telemetry::begin(args.log_format, &args.log)?;
+    // Both may be compiled in one day, and then the first use of either would panic.
+    let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let told_to_stop = async {
+        tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        }
+    };
+
+    let core = Arc::new(build(&args).await?);
+    let listeners = Listeners::bind(&args).await?;
+    let gate = Gate::new(Arc::clone(&core), &args.public_url);
+    let (stop, stopping) = watch::channel(false);
+    let mut health = health::Health::new(!args.no_admin);
+    let mut servers = listeners.serve(&args, &gate, &health, metrics, &stopping)?;
+    let mut background = JoinSet::new();
+    background.spawn(health.clone().watch(Arc::clone(&core)));
+    background.spawn(purge(Arc::clone(&core)));
+    background.spawn(keep_keys(Arc::clone(&core)));
+    tracing::info!(public_url = %args.public_url, "supos-auth {} is running", env!("CARGO_PKG_VERSION"));
+
+    let outcome = tokio::select! {
+        signal = told_to_stop => {
+            tracing::info!(signal, "stopping: no new calls are taken, calls in flight end");
+            Ok(())
+        }
+        () = core.store.failed() => Err("the store has failed; start the service anew".into()),
+        Some(ended) = servers.join_next() => Err(match ended {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => "a listener has ended by itself".into(),
+        }),
+    };
+    health.stop().await;
+    background.shutdown().await;
+    stop.send_replace(true);
+    let drained = timeout(DRAIN, async { while servers.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("some calls did not end in {} s and are cut off", DRAIN.as_secs());
+        servers.shutdown().await;
+    }
+    core.store.flush().await.map_err(|error| format!("the last writes may not be on disk: {error}"))?;
+    tracing::info!("stopped");
+    outcome
+}
+
+/// Opens the store and builds the core on it. A new store gets its root key, its first users and its first signing key.
+async fn build(args: &ServeArgs) -> Result<Core, StartError> {
+    let key_path = args.master_key_path().ok_or("there is no master key")?;
+    let data_dir = args.data_dir.clone();
+    let store = tokio::task::spawn_blocking(move || {
+        master_key::make_private_folder(&data_dir)?;
+        SledStore::open(&data_dir).map_err(StartError::from)
+    })
+    .await??;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let origin = bootstrap::origin(args.dev);
+    let identity = store.identity().await?;
+    if let Some(identity) = &identity {
+        bootstrap::check_origin(identity.origin, args.dev)?;
+    } else if args.dev && args.master_key_file.is_none() {
+        master_key::make_if_missing(&key_path)?;
+    }
+    let master = master_key::read(&key_path)?;
+    let vault = match identity {
+        Some(identity) => Vault::open(&master, &identity.root)
+            .map_err(|_| format!("the master key in {} is not the one that this store is sealed under", key_path.display()))?,
+        None => {
+            let (vault, root) = Vault::create(&master)?;
+            store.set_identity(Identity { origin, root }).await?;
+            vault
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let initial_password = InitialPassword::new(&args.data_dir);
+    let core = Core {
+        store,
+        issuer: Issuer::new(args.issuer(), Duration::from_secs(args.access_token_lifetime)),
+        vault,
+        hasher: Hasher::new(cores)?,
+        clock: Arc::new(SystemClock),
+        settings: args.settings(),
+        on_password_changed: Box::new(initial_password.clone()),
+    };
+    bootstrap::first_records(&core, args.dev, &initial_password).await?;
+    core.rotate_signing_keys().await?;
+    Ok(core)
+}
+
+async fn purge(core: Arc<Core>) {
+    let mut tick = interval(PURGE_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        loop {
+            match core.store.purge(core.now()).await {
+                Ok(0) => break,
+                Ok(looked_at) => metrics::counter!("supos_auth_purged_records_total").increment(looked_at as u64),
+                Err(error) => {
+                    tracing::warn!("expired records could not be removed, and are tried again: {error}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn keep_keys(core: Arc<Core>) {
+    let mut tick = interval(KEYS_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = core.rotate_signing_keys().await {
+            tracing::warn!("signing keys could not be seen to, and are tried again: {error}");
+        }
+    }
+}
+
+/// Seals the store of a stopped service under another master key.
+///
+/// # Errors
+/// When a key or the store cannot be read or written; the store is then as it was.
+pub fn rewrap_master_key(data_dir: &Path, old: &Path, new: &Path) -> Result<(), StartError> {
+    let (old, new) = (master_key::read(old)?, master_key::read(new)?);
+    if !data_dir.join("store").is_dir() {
+        return Err(format!("there is no store in {}", data_dir.display()).into());
+    }
+    let store = SledStore::open(data_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(async {
+        let identity = store.identity().await?.ok_or("the store has no root key: no service has run on it")?;
+        let root = Vault::rewrap(&old, &new, &identity.root).map_err(|_| "the old master key is not the one that this store is sealed under")?;
+        store.set_identity(Identity { root, ..identity }).await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,379 @@
+//! The API's objects as they are printed: JSON as proto3 JSON has it (every field, but for a time that is not set), tables in words.
+
+use prost_types::Timestamp;
+use serde::Serialize;
+
+use super::{failure::Failure, names, output::Record};
+use crate::grpc::pb::supos::auth::admin::v1 as pb;
+
+/// Takes an object out of an answer that must hold it.
+pub(crate) trait Received<M>: From<M> {
+    fn received(message: Option<M>) -> Result<Self, Failure> {
+        message.map(Self::from).ok_or_else(|| Failure::new("the service's answer lacks what was asked for"))
+    }
+}
+
+impl<M, V: From<M>> Received<M> for V {}
+
+/// An RFC 3339 time, or none.
+type Time = Option<String>;
+
+fn time(time: Option<Timestamp>) -> Time {
+    time.map(|time| time.to_string())
+}
+
+/// A time for people: whole seconds.
+fn shown(time: &Time) -> String {
+    let text = time.as_deref().unwrap_or_default();
+    text.split_once('.').map_or_else(|| text.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+fn yes_no(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+/// An app.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names are the API's")]
+pub(crate) struct App {
+    name: String,
+    app_id: String,
+    display_name: String,
+    redirect_uris: Vec<String>,
+    logout_uris: Vec<String>,
+    enabled: bool,
+    refresh_requires_app_credential: bool,
+    secrets: Vec<AppSecret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_time: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update_time: Time,
+}
+
+impl From<pb::App> for App {
+    fn from(app: pb::App) -> Self {
+        Self {
+            name: app.name,
+            app_id: app.app_id,
+            display_name: app.display_name,
+            redirect_uris: app.redirect_uris,
+            logout_uris: app.logout_uris,
+            enabled: app.enabled,
+            refresh_requires_app_credential: app.refresh_requires_app_credential,
+            secrets: app.secrets.into_iter().map(AppSecret::from).collect(),
+            create_time: time(app.create_time),
+            update_time: time(app.update_time),
+        }
+    }
+}
+
+impl Record for App {
+    const COLUMNS: &'static [&'static str] = &["app id", "display name", "enabled", "secrets", "redirect URIs", "changed"];
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let secrets: Vec<String> = self.secrets.iter().map(AppSecret::in_words).collect();
+        vec![
+            ("app id", self.app_id.clone()),
+            ("display name", self.display_name.clone()),
+            ("enabled", yes_no(self.enabled)),
+            ("redirect URIs", self.redirect_uris.join("\n")),
+            ("logout URIs", self.logout_uris.join("\n")),
+            ("refresh needs the app's credential", yes_no(self.refresh_requires_app_credential)),
+            ("secrets", secrets.join("\n")),
+            ("made", shown(&self.create_time)),
+            ("changed", shown(&self.update_time)),
+        ]
+    }
+}
+
+/// A secret of an app, without its value.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AppSecret {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_time: Time,
+    short: bool,
+}
+
+impl AppSecret {
+    /// The secret's id, and that it is short, which people should see in every list.
+    fn in_words(&self) -> String {
+        format!("{}{}", names::id(&self.name), if self.short { ", short: replace it" } else { "" })
+    }
+}
+
+impl From<pb::AppSecret> for AppSecret {
+    fn from(secret: pb::AppSecret) -> Self {
+        Self { name: secret.name, create_time: time(secret.create_time), short: secret.short }
+    }
+}
+
+impl Record for AppSecret {
+    const COLUMNS: &'static [&'static str] = &["secret id", "added"];
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        vec![("secret id", self.in_words()), ("added", shown(&self.create_time))]
+    }
+}
+
+/// A user.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names are the API's")]
+pub(crate) struct User {
+    name: String,
+    user_id: String,
+    user_name: String,
+    person_code: String,
+    company_code: String,
+    account_type: i32,
+    enabled: bool,
+    password_change_required: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_time: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update_time: Time,
+}
+
+impl From<pb::User> for User {
+    fn from(user: pb::User) -> Self {
+        Self {
+            name: user.name,
+            user_id: user.user_id,
+            user_name: user.user_name,
+            person_code: user.person_code,
+            company_code: user.company_code,
+            account_type: user.account_type,
+            enabled: user.enabled,
+            password_change_required: user.password_change_required,
+            create_time: time(user.create_time),
+            update_time: time(user.update_time),
+        }
+    }
+}
+
+impl Record for User {
+    const COLUMNS: &'static [&'static str] =
+        &["user name", "user id", "person code", "company code", "account type", "enabled", "password"];
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let account_type = if self.account_type == 1 { "1 (administrator)".to_owned() } else { self.account_type.to_string() };
+        vec![
+            ("user name", self.user_name.clone()),
+            ("user id", self.user_id.clone()),
+            ("person code", self.person_code.clone()),
+            ("company code", self.company_code.clone()),
+            ("account type", account_type),
+            ("enabled", yes_no(self.enabled)),
+            ("password", if self.password_change_required { "must be changed" } else { "" }.to_owned()),
+            ("made", shown(&self.create_time)),
+            ("changed", shown(&self.update_time)),
+        ]
+    }
+}
+
+/// A session.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Session {
+    name: String,
+    user: String,
+    user_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_time: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_time: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expire_time: Time,
+    apps: Vec<String>,
+}
+
+impl From<pb::Session> for Session {
+    fn from(session: pb::Session) -> Self {
+        Self {
+            name: session.name,
+            user: session.user,
+            user_name: session.user_name,
+            create_time: time(session.create_time),
+            last_used_time: time(session.last_used_time),
+            expire_time: time(session.expire_time),
+            apps: session.apps,
+        }
+    }
+}
+
+impl Record for Session {
+    const COLUMNS: &'static [&'static str] = &["session id", "user name", "signed in", "last used", "ends", "apps"];
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let apps: Vec<&str> = self.apps.iter().map(|app| app.strip_prefix("apps/").unwrap_or(app)).collect();
+        vec![
+            ("session id", names::id(&self.name).to_owned()),
+            ("user name", self.user_name.clone()),
+            ("signed in", shown(&self.create_time)),
+            ("last used", shown(&self.last_used_time)),
+            ("ends", shown(&self.expire_time)),
+            ("apps", apps.join("\n")),
+        ]
+    }
+}
+
+/// A key that tokens are signed with.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SigningKey {
+    name: String,
+    kid: String,
+    algorithm: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_time: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activate_time: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retire_time: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expire_time: Time,
+}
+
+impl From<pb::SigningKey> for SigningKey {
+    fn from(key: pb::SigningKey) -> Self {
+        Self {
+            state: key.state().as_str_name(),
+            name: key.name,
+            kid: key.kid,
+            algorithm: key.algorithm,
+            create_time: time(key.create_time),
+            activate_time: time(key.activate_time),
+            retire_time: time(key.retire_time),
+            expire_time: time(key.expire_time),
+        }
+    }
+}
+
+impl Record for SigningKey {
+    const COLUMNS: &'static [&'static str] = &["kid", "algorithm", "state", "made", "signs from", "retired", "goes"];
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("kid", self.kid.clone()),
+            ("algorithm", self.algorithm.clone()),
+            ("state", self.state.trim_start_matches("SIGNING_KEY_STATE_").to_ascii_lowercase()),
+            ("made", shown(&self.create_time)),
+            ("signs from", shown(&self.activate_time)),
+            ("retired", shown(&self.retire_time)),
+            ("goes", shown(&self.expire_time)),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{json, to_value};
+
+    use super::*;
+
+    fn at(seconds: i64, nanos: i32) -> Timestamp {
+        Timestamp { seconds, nanos }
+    }
+
+    #[test]
+    fn an_app_is_printed_as_the_api_has_it() {
+        let app = App::from(pb::App {
+            name: "apps/shop".to_owned(),
+            app_id: "shop".to_owned(),
+            display_name: "Shop".to_owned(),
+            redirect_uris: vec!["https://shop.example/cb".to_owned()],
+            logout_uris: vec!["https://shop.example/out".to_owned()],
+            enabled: true,
+            refresh_requires_app_credential: true,
+            secrets: vec![pb::AppSecret { name: "apps/shop/secrets/1".to_owned(), create_time: Some(at(0, 0)), short: true }],
+            create_time: Some(at(1_700_000_000, 123_000_000)),
+            update_time: None,
+        });
+        assert_eq!(
+            to_value(&app).unwrap(),
+            json!({
+                "name": "apps/shop", "appId": "shop", "displayName": "Shop", "redirectUris": ["https://shop.example/cb"],
+                "logoutUris": ["https://shop.example/out"], "enabled": true, "refreshRequiresAppCredential": true,
+                "secrets": [{"name": "apps/shop/secrets/1", "createTime": "1970-01-01T00:00:00Z", "short": true}],
+                "createTime": "2023-11-14T22:13:20.123Z",
+            })
+        );
+        let details = app.details();
+        assert!(details.contains(&("secrets", "1, short: replace it".to_owned())), "{details:?}");
+        assert!(details.contains(&("made", "2023-11-14T22:13:20Z".to_owned())), "{details:?}");
+    }
+
+    #[test]
+    fn a_user_is_printed_with_every_default() {
+        let user =
+            User::from(pb::User { user_name: "a".to_owned(), account_type: 1, password_change_required: true, ..pb::User::default() });
+        assert_eq!(
+            to_value(&user).unwrap(),
+            json!({
+                "name": "", "userId": "", "userName": "a", "personCode": "", "companyCode": "", "accountType": 1, "enabled": false,
+                "passwordChangeRequired": true,
+            })
+        );
+        assert!(user.details().contains(&("account type", "1 (administrator)".to_owned())));
+        assert!(user.details().contains(&("password", "must be changed".to_owned())));
+    }
+
+    #[test]
+    fn sessions_and_keys_are_printed_as_the_api_has_them() {
+        let session = Session::from(pb::Session {
+            name: "sessions/s".to_owned(),
+            user: "users/u".to_owned(),
+            user_name: "a".to_owned(),
+            create_time: Some(at(1, 0)),
+            last_used_time: Some(at(2, 0)),
+            expire_time: Some(at(3, 0)),
+            apps: vec!["apps/a/b".to_owned()],
+        });
+        assert_eq!(
+            to_value(&session).unwrap(),
+            json!({
+                "name": "sessions/s", "user": "users/u", "userName": "a", "createTime": "1970-01-01T00:00:01Z",
+                "lastUsedTime": "1970-01-01T00:00:02Z", "expireTime": "1970-01-01T00:00:03Z", "apps": ["apps/a/b"],
+            })
+        );
+        assert!(session.details().contains(&("apps", "a/b".to_owned())));
+        let key = SigningKey::from(pb::SigningKey {
+            name: "signingKeys/k".to_owned(),
+            kid: "k".to_owned(),
+            algorithm: "ES256".to_owned(),
+            state: pb::SigningKeyState::Active.into(),
+            create_time: Some(at(1, 0)),
+            activate_time: Some(at(2, 0)),
+            retire_time: Some(at(3, 0)),
+            expire_time: Some(at(4, 0)),
+        });
+        assert_eq!(
+            to_value(&key).unwrap(),
+            json!({
+                "name": "signingKeys/k", "kid": "k", "algorithm": "ES256", "state": "SIGNING_KEY_STATE_ACTIVE",
+                "createTime": "1970-01-01T00:00:01Z", "activateTime": "1970-01-01T00:00:02Z",
+                "retireTime": "1970-01-01T00:00:03Z", "expireTime": "1970-01-01T00:00:04Z",
+            })
+        );
+        assert!(key.details().contains(&("state", "active".to_owned())));
+    }
+
+    #[test]
+    fn every_column_is_a_detail() {
+        fn check<R: Record>(record: &R) {
+            let details = record.details();
+            for column in R::COLUMNS {
+                assert!(details.iter().any(|(name, _)| name == column), "{column}");
+            }
+        }
+        check(&App::from(pb::App::default()));
+        check(&AppSecret::from(pb::AppSecret::default()));
+        check(&User::from(pb::User::default()));
+        check(&Session::from(pb::Session::default()));
+        check(&SigningKey::from(pb::SigningKey::default()));
+    }
+}

@@ -1,0 +1,298 @@
+//! The settings: flags of `serve`, or environment variables of the same names. All mistakes are reported at once, before anything is
+//! touched.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, ValueEnum};
+use url::Url;
+
+use crate::core::Settings;
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What `supos-auth serve` takes.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// The folder that everything is kept in. Made when it is not there.
+    #[arg(long, env = "SUPOS_AUTH_DATA_DIR", value_name = "DIR", default_value = "data")]
+    pub data_dir: PathBuf,
+
+    /// A file of 32 random bytes, under which the store's secrets are sealed. Keep it, and keep it elsewhere than the data and its
+    /// backups: without it the store cannot be read. Make one with: head -c 32 /dev/urandom > FILE && chmod 600 FILE
+    #[arg(long, env = "SUPOS_AUTH_MASTER_KEY_FILE", value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
+
+    /// For trying out and for tests: a known app, user and administrator with known passwords, and a master key made beside the data
+    /// folder. On loopback, and on a store of its own, alone.
+    #[arg(long)]
+    pub dev: bool,
+
+    /// The address that users and apps reach the service at, through Envoy: it is the `iss` and `aud` of access tokens. Never taken from
+    /// a request.
+    #[arg(long, env = "SUPOS_AUTH_PUBLIC_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub public_url: Url,
+
+    /// Where gRPC callers connect: the documented services, the admin API, health and reflection.
+    #[arg(long, env = "SUPOS_AUTH_GRPC_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    pub grpc_listen: SocketAddr,
+
+    /// The certificate chain of the gRPC listener, PEM. With --grpc-tls-key it speaks TLS.
+    #[arg(long, env = "SUPOS_AUTH_GRPC_TLS_CERT", value_name = "FILE", requires = "grpc_tls_key")]
+    pub grpc_tls_cert: Option<PathBuf>,
+
+    /// The private key that goes with --grpc-tls-cert, PEM.
+    #[arg(long, env = "SUPOS_AUTH_GRPC_TLS_KEY", value_name = "FILE", requires = "grpc_tls_cert")]
+    pub grpc_tls_key: Option<PathBuf>,
+
+    /// Leave out the admin API.
+    #[arg(long, env = "SUPOS_AUTH_NO_ADMIN", action = ArgAction::SetTrue, conflicts_with = "admin_without_tls")]
+    pub no_admin: bool,
+
+    /// Serve the admin API without TLS where --grpc-listen is not a loopback address. Passwords and tickets cross that network in the
+    /// clear.
+    #[arg(long, env = "SUPOS_AUTH_ADMIN_WITHOUT_TLS", action = ArgAction::SetTrue)]
+    pub admin_without_tls: bool,
+
+    /// Where Envoy, and nobody else, connects: `unix:PATH`, or an address, which needs --edge-secret-file. [default: unix:DATA_DIR/edge.sock]
+    #[arg(long, env = "SUPOS_AUTH_EDGE_LISTEN", value_name = "ADDRESS")]
+    pub edge_listen: Option<EdgeAddress>,
+
+    /// A file with the secret that Envoy shows in the header x-edge-secret, where the edge is no Unix socket: 32 characters or more.
+    #[arg(long, env = "SUPOS_AUTH_EDGE_SECRET_FILE", value_name = "FILE")]
+    pub edge_secret_file: Option<PathBuf>,
+
+    /// Where /metrics, /livez and /readyz are.
+    #[arg(long, env = "SUPOS_AUTH_OPS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
+    pub ops_listen: SocketAddr,
+
+    /// How long an access token lives, in seconds.
+    #[arg(long, env = "SUPOS_AUTH_ACCESS_TOKEN_LIFETIME", value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub access_token_lifetime: u64,
+
+    /// How long an authorization code lives, in seconds.
+    #[arg(long, env = "SUPOS_AUTH_CODE_LIFETIME", value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub code_lifetime: u64,
+
+    /// How long a session lives in all, in seconds.
+    #[arg(long, env = "SUPOS_AUTH_SESSION_LIFETIME", value_name = "SECONDS", default_value_t = 30 * 86_400, value_parser = clap::value_parser!(u64).range(1..=366 * 86_400))]
+    pub session_lifetime: u64,
+
+    /// How long a session lives with nothing to keep it alive, in seconds.
+    #[arg(long, env = "SUPOS_AUTH_SESSION_IDLE_LIFETIME", value_name = "SECONDS", default_value_t = 7 * 86_400, value_parser = clap::value_parser!(u64).range(1..=366 * 86_400))]
+    pub session_idle_lifetime: u64,
+
+    /// How long after the first use of a refresh token its successor is given out again, in seconds.
+    #[arg(long, env = "SUPOS_AUTH_REFRESH_GRACE", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=300))]
+    pub refresh_grace: u64,
+
+    /// How long a signing key is published before it signs, in seconds: twice as long as consumers may keep a fetched key set.
+    #[arg(long, env = "SUPOS_AUTH_SIGNING_KEY_LEAD", value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=604_800))]
+    pub signing_key_lead: u64,
+
+    /// How long a signing key signs before a new one takes over, in seconds.
+    #[arg(long, env = "SUPOS_AUTH_SIGNING_KEY_LIFETIME", value_name = "SECONDS", default_value_t = 90 * 86_400, value_parser = clap::value_parser!(u64).range(3600..=3660 * 86_400))]
+    pub signing_key_lifetime: u64,
+
+    /// The fewest characters of a password that is set from now on.
+    #[arg(long, env = "SUPOS_AUTH_MIN_PASSWORD_LENGTH", value_name = "CHARACTERS", default_value_t = 12, value_parser = clap::value_parser!(u64).range(8..=64))]
+    pub min_password_length: u64,
+
+    /// How the log is written, to standard error.
+    #[arg(long, env = "SUPOS_AUTH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// What is logged: a level, or directives such as `info,supos_auth::store=debug`.
+    #[arg(long, env = "SUPOS_AUTH_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// Where the edge listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EdgeAddress {
+    /// A Unix socket, which only its owner can open.
+    Unix(PathBuf),
+    /// An address, where Envoy shows a secret.
+    Tcp(SocketAddr),
+}
+
+impl std::str::FromStr for EdgeAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() => Ok(Self::Unix(path.into())),
+            _ => text.parse().map(Self::Tcp).map_err(|_| "is neither unix:PATH nor an address such as 10.0.0.1:50052".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for EdgeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Everything that is wrong with the settings, each with what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the settings cannot be used:")?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// The longest path of a Unix socket, in bytes.
+const MAX_SOCKET_PATH: usize = 107;
+
+impl ServeArgs {
+    /// Where the edge listens.
+    #[must_use]
+    pub fn edge(&self) -> EdgeAddress {
+        self.edge_listen.clone().unwrap_or_else(|| EdgeAddress::Unix(self.data_dir.join("edge.sock")))
+    }
+
+    /// The file of the master key: with --dev it stands beside the data folder.
+    #[must_use]
+    pub fn master_key_path(&self) -> Option<PathBuf> {
+        self.master_key_file.clone().or_else(|| {
+            let mut beside = self.data_dir.clone().into_os_string();
+            beside.push(".master-key");
+            self.dev.then(|| beside.into())
+        })
+    }
+
+    /// The public URL as the `iss` of tokens: without a slash at its end.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        self.public_url.as_str().trim_end_matches('/').to_owned()
+    }
+
+    /// What the core has to know.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            code_lifetime: Duration::from_secs(self.code_lifetime),
+            session_lifetime: Duration::from_secs(self.session_lifetime),
+            session_idle_lifetime: Duration::from_secs(self.session_idle_lifetime),
+            refresh_grace: Duration::from_secs(self.refresh_grace),
+            signing_key_lead: Duration::from_secs(self.signing_key_lead),
+            signing_key_lifetime: Duration::from_secs(self.signing_key_lifetime),
+            min_password_length: usize::try_from(self.min_password_length).unwrap_or(64),
+        }
+    }
+
+    /// Checks what the settings say together.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn validate(&self) -> Result<(), Mistakes> {
+        let mut mistakes = Vec::new();
+        let mut unless = |holds: bool, mistake: &str| {
+            if !holds {
+                mistakes.push(mistake.to_owned());
+            }
+        };
+        let edge = self.edge();
+        unless(
+            self.master_key_path().is_some(),
+            "there is no master key: make one with `head -c 32 /dev/urandom > FILE && chmod 600 FILE`, keep it safe and away from the data, \
+             and give it with --master-key-file FILE (to try things out, --dev makes one)",
+        );
+        let url = &self.public_url;
+        unless(
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.path() == "/"
+                && url.query().is_none()
+                && url.fragment().is_none(),
+            "--public-url has to be http://HOST[:PORT] or https://HOST[:PORT]",
+        );
+        match &edge {
+            EdgeAddress::Unix(path) => unless(
+                path.as_os_str().len() <= MAX_SOCKET_PATH,
+                "the path of the edge's Unix socket is too long: give a shorter one with --edge-listen unix:PATH",
+            ),
+            EdgeAddress::Tcp(_) => unless(
+                self.edge_secret_file.is_some(),
+                "--edge-listen with an address needs --edge-secret-file: being able to connect is no proof of being Envoy",
+            ),
+        }
+        if self.dev {
+            let on_loopback = |address: &SocketAddr| address.ip().is_loopback();
+            let edge_is_near = match &edge {
+                EdgeAddress::Unix(_) => true,
+                EdgeAddress::Tcp(address) => on_loopback(address),
+            };
+            let loopback = on_loopback(&self.grpc_listen) && on_loopback(&self.ops_listen) && edge_is_near;
+            unless(loopback, "--dev has passwords that everybody knows: it listens on loopback addresses alone");
+        } else {
+            let shielded = self.no_admin || self.admin_without_tls || self.grpc_tls_cert.is_some() || self.grpc_listen.ip().is_loopback();
+            unless(
+                shielded,
+                "the admin API is not served without TLS on an address that is not loopback: give --grpc-tls-cert and --grpc-tls-key, or \
+                 leave it out with --no-admin, or, on a network that is closed, allow it with --admin-without-tls",
+            );
+        }
+        if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+
+    fn mistakes(args: &[&str]) -> Vec<String> {
+        let cli = Cli::try_parse_from(std::iter::once(&"serve").chain(args)).unwrap();
+        cli.args.validate().err().map(|mistakes| mistakes.0).unwrap_or_default()
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let found = mistakes(&["--public-url", "ftp://x", "--edge-listen", "127.0.0.1:1", "--grpc-listen", "0.0.0.0:1"]);
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(found[0].contains("head -c 32 /dev/urandom"));
+    }
+
+    #[test]
+    fn the_admin_api_is_not_served_in_the_clear_beyond_loopback_unless_told_to() {
+        let key = ["--master-key-file", "k", "--grpc-listen"];
+        let with = |more: &[&str]| mistakes(&[&key, more].concat());
+        assert_eq!(with(&["0.0.0.0:1"]).len(), 1);
+        assert_eq!(with(&["[::1]:1"]).len(), 0);
+        assert_eq!(with(&["0.0.0.0:1", "--no-admin"]).len(), 0);
+        assert_eq!(with(&["0.0.0.0:1", "--admin-without-tls"]).len(), 0);
+        assert_eq!(with(&["0.0.0.0:1", "--grpc-tls-cert", "c", "--grpc-tls-key", "k"]).len(), 0);
+    }
+
+    #[test]
+    fn the_demo_listens_on_loopback_alone() {
+        assert_eq!(mistakes(&["--dev"]).len(), 0);
+        assert_eq!(mistakes(&["--dev", "--ops-listen", "0.0.0.0:1"]).len(), 1);
+        assert_eq!(mistakes(&["--dev", "--grpc-listen", "10.0.0.1:1"]).len(), 1);
+        assert_eq!(mistakes(&["--dev", "--edge-listen", "10.0.0.1:1", "--edge-secret-file", "f"]).len(), 1);
+    }
+}

@@ -1,0 +1,28 @@
+//! Logs and metrics.
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// The upper bounds of the buckets that durations are counted in, in seconds.
+const DURATIONS: [f64; 12] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
+
+/// Begins to log, and to count.
+///
+/// # Errors
+/// When the filter is malformed, or it was done before.
+pub fn begin(format: LogFormat, filter: &str) -> Result<PrometheusHandle, Box<dyn std::error::Error + Send + Sync>> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log: {error}"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()?,
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()?,
+    }
+    let recorder = PrometheusBuilder::new().set_buckets(&DURATIONS)?.install_recorder()?;
+    metrics::describe_counter!("supos_auth_requests_total", "Calls that were answered, by operation and outcome");
+    metrics::describe_histogram!("supos_auth_request_duration_seconds", metrics::Unit::Seconds, "How long calls took, by operation");
+    metrics::describe_counter!("supos_auth_purged_records_total", "Records that were looked at because their time may have come");
+    metrics::describe_gauge!("supos_auth_ready", "Whether the service is ready: 1, or 0");
+    Ok(recorder)
+}
