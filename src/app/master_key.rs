@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{ErrorKind, Read as _, Write as _},
+    io::{ErrorKind, Read, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
@@ -29,7 +29,7 @@ pub(super) fn read(path: &Path) -> Result<MasterKey, StartError> {
         tracing::warn!(file = %path.display(), "everybody on this machine can read the master key: chmod 600 it");
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(MasterKey::LENGTH + 1));
-    file.by_ref().take(MasterKey::LENGTH as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    Read::by_ref(&mut file).take(MasterKey::LENGTH as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
     let bytes: [u8; MasterKey::LENGTH] = bytes.as_slice().try_into().map_err(|_| {
         format!(
             "the master key {} has to have exactly {} bytes: make one with `head -c 32 /dev/urandom > FILE && chmod 600 FILE`",

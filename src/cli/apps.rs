@@ -202,7 +202,7 @@ impl CreateArgs {
             display_name: self.display_name,
             redirect_uris: self.redirect_uris,
             logout_uris: self.logout_uris,
-            enabled: !self.disabled,
+            enabled: Some(!self.disabled),
             refresh_requires_app_credential: self.refresh_requires_app_credential,
             ..pb::App::default()
         };

@@ -116,7 +116,7 @@ pub(crate) async fn logout(args: &LogoutArgs) -> Result<(), Failure> {
         return output.done(&format!("you were not signed in at {server}"));
     };
     let connection = Connection::open(&args.server).await?;
-    let mut request = Request::new(SignOutRequest {});
+    let mut request = Request::new(SignOutRequest::default());
     request.metadata_mut().insert("cookie", secret_metadata("suposTicket=", &ticket)?);
     // The ticket is kept when this fails, so that the session can still be ended.
     connection.call(AuthServiceClient::new(connection.channel.clone()).sign_out(request)).await?;

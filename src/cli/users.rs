@@ -226,7 +226,7 @@ impl CreateArgs {
             person_code: self.person_code,
             company_code: self.company_code,
             account_type: i32::from(self.account_type),
-            enabled: !self.disabled,
+            enabled: Some(!self.disabled),
             ..pb::User::default()
         };
         Ok(pb::CreateUserRequest { user: Some(user), password: read(self.password_file)?, password_hash: read(self.password_hash_file)? })

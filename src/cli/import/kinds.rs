@@ -76,7 +76,7 @@ impl Kind for Apps {
             display_name: fields.text("displayName")?,
             redirect_uris: fields.required_texts("redirectUris")?,
             logout_uris: fields.texts("logoutUris")?,
-            enabled: fields.flag_or("enabled", true)?,
+            enabled: Some(fields.flag_or("enabled", true)?),
             refresh_requires_app_credential: fields.flag_or("refreshRequiresAppCredential", false)?,
             ..pb::App::default()
         };
@@ -115,7 +115,7 @@ impl Kind for Users {
             person_code: fields.text("personCode")?,
             company_code: fields.text("companyCode")?,
             account_type: fields.small_number("accountType")?,
-            enabled: fields.flag_or("enabled", true)?,
+            enabled: Some(fields.flag_or("enabled", true)?),
             ..pb::User::default()
         };
         let password = fields.text("password")?;
