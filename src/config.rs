@@ -60,7 +60,7 @@ pub struct ServeArgs {
     #[arg(long, env = "SUPOS_AUTH_ADMIN_WITHOUT_TLS", action = ArgAction::SetTrue)]
     pub admin_without_tls: bool,
 
-    /// Where Envoy, and nobody else, connects: `unix:PATH`, or an address, which needs --edge-secret-file. [default: unix:DATA_DIR/edge.sock]
+    /// Where Envoy, and nobody else, connects: `unix:PATH`, or an address, which needs --edge-secret-file. [default: `unix:DATA_DIR/edge.sock`]
     #[arg(long, env = "SUPOS_AUTH_EDGE_LISTEN", value_name = "ADDRESS")]
     pub edge_listen: Option<EdgeAddress>,
 

@@ -30,9 +30,12 @@ pub(super) fn check_origin(origin: Origin, dev: bool) -> Result<(), StartError> 
     match (origin, dev) {
         (Origin::Demo, true) | (Origin::Production, false) => Ok(()),
         (Origin::Demo, false) => {
-            Err("this store was made by --dev and has passwords that everybody knows: give another --data-dir, or start it with --dev".into())
+            Err("this store was made by --dev and has passwords that everybody knows: give another --data-dir, or start it with --dev"
+                .into())
         }
-        (Origin::Production, true) => Err("this store was not made by --dev, which would add passwords that everybody knows: give another --data-dir".into()),
+        (Origin::Production, true) => {
+            Err("this store was not made by --dev, which would add passwords that everybody knows: give another --data-dir".into())
+        }
     }
 }
 
@@ -49,7 +52,9 @@ impl InitialPassword {
         match fs::remove_file(&self.0) {
             Ok(()) => tracing::info!(file = %self.0.display(), "the initial administrator's password was changed: its file is removed"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::error!(file = %self.0.display(), "remove this file: its one-time password is not in use any more ({error})"),
+            Err(error) => {
+                tracing::error!(file = %self.0.display(), "remove this file: its one-time password is not in use any more ({error})");
+            }
         }
     }
 }
@@ -118,7 +123,8 @@ async fn seed(core: &Core) -> Result<(), StartError> {
         app("demo-app-2", "demo-secret-2", &["http://127.0.0.1:9998/callback"], "http://127.0.0.1:9998/logout")?,
     ];
     let users = [
-        user(core, "demo", "demo-password", UserSpec { person_code: "P0001".into(), company_code: "C0001".into(), account_type: 0 }).await?,
+        user(core, "demo", "demo-password", UserSpec { person_code: "P0001".into(), company_code: "C0001".into(), account_type: 0 })
+            .await?,
         user(core, ADMINISTRATOR, "admin-password", UserSpec { account_type: 1, ..UserSpec::default() }).await?,
     ];
     core.store.create_apps(apps.into_iter().map(|(app, _)| app).collect()).await?;

@@ -14,8 +14,8 @@ use tonic::{
     service::{Routes, RoutesBuilder},
     transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
-use tonic_health::server::HealthService;
 use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{StartError, health::Health};
@@ -108,7 +108,9 @@ impl Listeners {
         let incoming = TcpIncoming::from(self.ops).with_nodelay(Some(true));
         let stop = stopped();
         let routes = Routes::from(ops_routes(health, metrics));
-        servers.spawn(async move { Ok(hardened(HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?) });
+        servers.spawn(async move {
+            Ok(hardened(HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
+        });
 
         let stop = stopped();
         match self.edge {
@@ -132,7 +134,8 @@ impl Listeners {
 }
 
 async fn bind(listener: &'static str, address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, StartError> {
-    let bound = TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}; {flag} chooses another address"))?;
+    let bound =
+        TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}; {flag} chooses another address"))?;
     tracing::info!(listener, address = %bound.local_addr()?, "listening");
     Ok(bound)
 }
@@ -158,9 +161,9 @@ fn hardened(headers: u32) -> Server {
         .http2_max_local_error_reset_streams(Some(256))
         .http2_max_pending_accept_reset_streams(Some(20))
         .http2_max_header_list_size(headers)
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_interval(Some(Duration::from_mins(1)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .max_connection_age(Duration::from_secs(30 * 60))
+        .max_connection_age(Duration::from_mins(30))
         .max_connection_age_grace(Duration::from_secs(30))
         .timeout(Duration::from_secs(15))
 }
@@ -191,7 +194,9 @@ fn edge_routes(gate: &Gate, health: &Health, secret: EdgeSecret) -> Routes {
     routes.add_service(health_service(health));
     let router = routes.routes().into_axum_router();
     let router = router.fallback(async || StatusCode::NOT_FOUND);
-    Routes::from(router.layer(CatchPanicLayer::custom(|_| panicked(Reader::Envoy))).layer(middleware::from_fn_with_state(secret, edge::open)))
+    Routes::from(
+        router.layer(CatchPanicLayer::custom(|_| panicked(Reader::Envoy))).layer(middleware::from_fn_with_state(secret, edge::open)),
+    )
 }
 
 /// What a caller sees of a panic. Its text is in the log.

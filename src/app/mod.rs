@@ -174,7 +174,8 @@ pub fn rewrap_master_key(data_dir: &Path, old: &Path, new: &Path) -> Result<(), 
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     runtime.block_on(async {
         let identity = store.identity().await?.ok_or("the store has no root key: no service has run on it")?;
-        let root = Vault::rewrap(&old, &new, &identity.root).map_err(|_| "the old master key is not the one that this store is sealed under")?;
+        let root =
+            Vault::rewrap(&old, &new, &identity.root).map_err(|_| "the old master key is not the one that this store is sealed under")?;
         store.set_identity(Identity { root, ..identity }).await?;
         Ok(())
     })

@@ -3,12 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-use crate::core::{
-    Core, Error,
-    ids::AppId,
-    model::App,
-    secret::Secret,
-};
+use crate::core::{Core, Error, ids::AppId, model::App, secret::Secret};
 
 /// An app's id and secret.
 #[derive(Debug)]

@@ -118,7 +118,8 @@ impl Caller {
     /// [`Error::Parameter`] when it shows several credentials in one place; [`Error::StoreUnavailable`].
     pub async fn identify(core: &Core, headers: &HeaderMap, public_origin: &str, scheme: TicketScheme) -> Result<Self, Error> {
         let credentials = Credentials::read(headers)?;
-        let mut caller = Self { app: None, bearer: None, tickets: Vec::new(), refused: false, cross_site: is_cross_site(headers, public_origin) };
+        let mut caller =
+            Self { app: None, bearer: None, tickets: Vec::new(), refused: false, cross_site: is_cross_site(headers, public_origin) };
         let mut tickets = credentials.tickets;
         match credentials.authorization {
             None => {}
@@ -303,7 +304,8 @@ mod tests {
 
     #[test]
     fn every_cookie_header_is_read_and_equal_tickets_count_once() {
-        let read = Credentials::read(&headers(&[("cookie", "a=b; suposTicket=one"), ("cookie", "suposTicket=two;suposTicket=one")])).unwrap();
+        let read =
+            Credentials::read(&headers(&[("cookie", "a=b; suposTicket=one"), ("cookie", "suposTicket=two;suposTicket=one")])).unwrap();
         let tickets: Vec<&str> = read.tickets.iter().map(Secret::expose).collect();
         assert_eq!(tickets, ["one", "two"]);
         assert!(Credentials::read(&headers(&[("cookie", "supoSTicket=x; xsuposTicket=y")])).unwrap().tickets.is_empty());

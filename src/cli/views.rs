@@ -287,7 +287,7 @@ mod tests {
             display_name: "Shop".to_owned(),
             redirect_uris: vec!["https://shop.example/cb".to_owned()],
             logout_uris: vec!["https://shop.example/out".to_owned()],
-            enabled: true,
+            enabled: Some(true),
             refresh_requires_app_credential: true,
             secrets: vec![pb::AppSecret { name: "apps/shop/secrets/1".to_owned(), create_time: Some(at(0, 0)), short: true }],
             create_time: Some(at(1_700_000_000, 123_000_000)),

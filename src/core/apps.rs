@@ -199,7 +199,11 @@ impl Core {
     ///
     /// # Errors
     /// [`Error::NotFound`], and whatever `change` refuses with.
-    pub async fn update_app(&self, id: &AppId, change: impl Fn(&mut App) -> Result<(), Error> + Send + Sync + 'static) -> Result<App, Error> {
+    pub async fn update_app(
+        &self,
+        id: &AppId,
+        change: impl Fn(&mut App) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Result<App, Error> {
         let now = self.now();
         self.store
             .update_app(

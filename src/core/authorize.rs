@@ -42,9 +42,13 @@ impl Core {
     /// [`Error::Parameter`], [`Error::UnknownApp`], [`Error::NoSingleApp`], [`Error::RedirectMismatch`], [`Error::NotAllowed`] for
     /// another app than `only_app`, [`Error::CredentialRefused`] when the session has ended meanwhile.
     pub async fn authorize(&self, session: &Session, only_app: Option<&AppId>, request: AuthorizeRequest) -> Result<Authorized, Error> {
-        let too_long = [("redirectUri", &request.redirect_uri, redirect::MAX_REDIRECT_URI), ("state", &request.state, MAX_STATE), ("scope", &request.scope, MAX_SCOPE)]
-            .into_iter()
-            .find(|(_, value, longest)| value.len() > *longest);
+        let too_long = [
+            ("redirectUri", &request.redirect_uri, redirect::MAX_REDIRECT_URI),
+            ("state", &request.state, MAX_STATE),
+            ("scope", &request.scope, MAX_SCOPE),
+        ]
+        .into_iter()
+        .find(|(_, value, longest)| value.len() > *longest);
         if let Some((name, ..)) = too_long {
             return Err(Error::parameter(name, Problem::TooLong));
         }

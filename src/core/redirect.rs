@@ -8,7 +8,7 @@ pub const MAX_REDIRECT_URI: usize = 2048;
 /// A redirect URI as an app has registered it.
 #[derive(Debug)]
 enum Entry {
-    Exact(Url),
+    Exact,
     /// Scheme, host, port and the path up to the `*`.
     Prefix(Url),
 }
@@ -25,10 +25,11 @@ fn parse_entry(entry: &str) -> Option<Entry> {
         Some(prefix) => {
             let url = parse(prefix)?;
             let is_web = matches!(url.scheme(), "http" | "https");
-            (is_web && prefix.ends_with('/') && !prefix.contains(['*', '?', '#']) && url.path().ends_with('/')).then_some(Entry::Prefix(url))
+            (is_web && prefix.ends_with('/') && !prefix.contains(['*', '?', '#']) && url.path().ends_with('/'))
+                .then_some(Entry::Prefix(url))
         }
         None if entry.contains(['*', '#']) => None,
-        None => parse(entry).map(Entry::Exact),
+        None => parse(entry).map(|_| Entry::Exact),
     }
 }
 
@@ -39,7 +40,10 @@ fn parse(text: &str) -> Option<Url> {
     }
     let (scheme, rest) = text.split_once(':')?;
     // `https:evil` and `https:/evil` are absolute URLs to a browser; `javascript:` and its like run what follows.
-    if !rest.starts_with("//") || rest.starts_with("///") || matches!(scheme.to_ascii_lowercase().as_str(), "javascript" | "data" | "vbscript" | "file" | "blob" | "about") {
+    if !rest.starts_with("//")
+        || rest.starts_with("///")
+        || matches!(scheme.to_ascii_lowercase().as_str(), "javascript" | "data" | "vbscript" | "file" | "blob" | "about")
+    {
         return None;
     }
     // User-info, empty or not: `http://good@evil`.
@@ -75,7 +79,7 @@ fn hides_a_step(path: &str) -> bool {
 pub fn matches(registered: &[String], redirect_uri: &str) -> bool {
     let Some(asked) = parse(redirect_uri) else { return false };
     registered.iter().any(|entry| match parse_entry(entry) {
-        Some(Entry::Exact(_)) => without_fragment(redirect_uri) == entry,
+        Some(Entry::Exact) => without_fragment(redirect_uri) == entry,
         Some(Entry::Prefix(prefix)) => {
             asked.scheme() == prefix.scheme()
                 && asked.host() == prefix.host()
@@ -121,7 +125,9 @@ mod tests {
         let entry = "https://app.example/cb?x=1";
         assert!(matched(entry, "https://app.example/cb?x=1"));
         assert!(matched(entry, "https://app.example/cb?x=1#/home"));
-        for other in ["https://app.example/cb", "https://app.example/cb?x=1&y=2", "https://app.example/CB?x=1", "https://APP.example/cb?x=1"] {
+        for other in
+            ["https://app.example/cb", "https://app.example/cb?x=1&y=2", "https://app.example/CB?x=1", "https://APP.example/cb?x=1"]
+        {
             assert!(!matched(entry, other), "{other}");
         }
     }

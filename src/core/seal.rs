@@ -171,10 +171,8 @@ impl Vault {
     #[must_use]
     pub fn read_refresh_token(&self, token: &str) -> Option<(FamilyId, u32)> {
         let mut text = URL_SAFE_NO_PAD.decode(token).ok()?;
-        let plain = self
-            .refresh_tokens
-            .open_in_place(Nonce::assume_unique_for_key([0; NONCE]), Aad::from(b"refresh token"), &mut text)
-            .ok()?;
+        let plain =
+            self.refresh_tokens.open_in_place(Nonce::assume_unique_for_key([0; NONCE]), Aad::from(b"refresh token"), &mut text).ok()?;
         let plain: [u8; TOKEN] = (&*plain).try_into().ok()?;
         let (session, rest) = plain.split_first_chunk::<16>()?;
         let (number, rest) = rest.split_first_chunk::<4>()?;

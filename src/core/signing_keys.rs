@@ -50,9 +50,11 @@ impl Core {
             tracing::info!(kid = %key.kid, activates_at = %key.activates_at, "a new signing key is published");
         }
         for key in &keys {
-            let superseded = keys
-                .iter()
-                .any(|other| other.retired_at.is_none() && other.activates_at <= now && (other.activates_at, other.created_at) > (key.activates_at, key.created_at));
+            let superseded = keys.iter().any(|other| {
+                other.retired_at.is_none()
+                    && other.activates_at <= now
+                    && (other.activates_at, other.created_at) > (key.activates_at, key.created_at)
+            });
             if superseded && key.retired_at.is_none() {
                 self.retire_signing_key(&key.kid).await?;
                 tracing::info!(kid = %key.kid, "a signing key is retired: a newer one signs");

@@ -1,6 +1,7 @@
 //! The code that `build.rs` generates from `proto/`, and the descriptor that Envoy and reflection read.
 #![expect(
     missing_docs,
+    clippy::allow_attributes,
     clippy::all,
     clippy::pedantic,
     reason = "generated code; its documentation is in the protos"

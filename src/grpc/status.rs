@@ -40,7 +40,8 @@ pub fn status(error: &Error, dialect: Dialect, reader: Reader, language: Languag
         Reader::Envoy => {
             // Envoy makes 501 of UNIMPLEMENTED; an operation that is not offered is 404 like a path that is not there.
             let code = if row.code == Code::Unimplemented { Code::NotFound } else { row.code };
-            let body = tonic_types::pb::Status { code: row.number.try_into().unwrap_or_default(), message: text.clone(), details: Vec::new() };
+            let body =
+                tonic_types::pb::Status { code: row.number.try_into().unwrap_or_default(), message: text.clone(), details: Vec::new() };
             Status::with_details_and_metadata(code, text, body.encode_to_vec().into(), metadata)
         }
         Reader::Native => {

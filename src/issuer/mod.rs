@@ -124,11 +124,7 @@ impl Issuer {
 
     /// When the access tokens of a family's newest generation end: never after the session.
     fn end(&self, family: &Family, session: &Session) -> Timestamp {
-        family
-            .rotated_at
-            .after(self.lifetime)
-            .min(family.rotated_at.after(session.idle_lifetime))
-            .min(session.expires_at)
+        family.rotated_at.after(self.lifetime).min(family.rotated_at.after(session.idle_lifetime)).min(session.expires_at)
     }
 
     /// An access token of a family's newest generation. All tokens of one generation end at the same time.

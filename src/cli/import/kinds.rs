@@ -172,7 +172,7 @@ mod tests {
             redirect_uris: vec!["https://a/*".to_owned()],
             logout_uris: vec!["https://a/out".to_owned()],
             refresh_requires_app_credential: true,
-            enabled: false,
+            enabled: Some(false),
             ..pb::App::default()
         };
         let request = CreateAppRequest { app: Some(app), secret: "s".to_owned() };
@@ -189,7 +189,7 @@ mod tests {
             person_code: "P".to_owned(),
             company_code: "C".to_owned(),
             account_type: 1,
-            enabled: true,
+            enabled: Some(true),
             ..pb::User::default()
         };
         let request = CreateUserRequest { user: Some(user), password: String::new(), password_hash: "$argon2id$".to_owned() };

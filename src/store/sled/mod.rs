@@ -105,7 +105,8 @@ impl SledStore {
 
 /// Takes the folder for this process alone.
 fn lock(path: &PathBuf) -> Result<File, Error> {
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(|error| io_error("cannot open", path, &error))?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(path).map_err(|error| io_error("cannot open", path, &error))?;
     let begun = Instant::now();
     loop {
         match file.try_lock() {

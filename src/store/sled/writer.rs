@@ -122,13 +122,18 @@ fn sync(waiting: &mpsc::Receiver<Group>, db: &sled::Db, file: &File, failed: &At
         let synced = if failed.load(Ordering::Acquire) {
             Err(Error::StoreUnavailable("an earlier write did not reach the disk".into()))
         } else if group.dirty {
-            db.flush().map_err(|error| error.to_string()).and_then(|_| file.sync_data().map_err(|error| error.to_string())).map_err(|error| {
-                // What the kernel could not write once it may have dropped: nothing after this can be promised.
-                failed.store(true, Ordering::Release);
-                tracing::error!(error, "the store could not be written to disk; it takes no more writes until the service is started anew");
-                report.send_replace(Some(error.clone()));
-                Error::StoreUnavailable(error)
-            })
+            db.flush().map_err(|error| error.to_string()).and_then(|_| file.sync_data().map_err(|error| error.to_string())).map_err(
+                |error| {
+                    // What the kernel could not write once it may have dropped: nothing after this can be promised.
+                    failed.store(true, Ordering::Release);
+                    tracing::error!(
+                        error,
+                        "the store could not be written to disk; it takes no more writes until the service is started anew"
+                    );
+                    report.send_replace(Some(error.clone()));
+                    Error::StoreUnavailable(error)
+                },
+            )
         } else {
             Ok(())
         };
