@@ -1,0 +1,53 @@
+//! The programs and libraries that the tests need beside the service.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// The root of the checkout.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Envoy: `ENVOY`, else the one that `make tools` fetched, else the one on the `PATH`.
+pub(crate) fn envoy() -> PathBuf {
+    named("ENVOY")
+        .or_else(|| fetched("envoy", 5))
+        .or_else(|| env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join("envoy")).find(|path| path.is_file()))
+        .unwrap_or_else(|| panic!("Envoy is not there: run `make tools`, or name one in ENVOY"))
+}
+
+/// libfaketime, which gives one process a clock of its own: `FAKETIME_LIB`, else the one that `make tools` fetched, else the system's.
+pub(crate) fn faketime() -> PathBuf {
+    named("FAKETIME_LIB")
+        .or_else(|| fetched("libfaketime.so.1", 10))
+        .or_else(|| {
+            let folders = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
+            folders.iter().find_map(|folder| find(folder, "libfaketime.so.1", 3))
+        })
+        .unwrap_or_else(|| panic!("libfaketime is not there: run `make tools`, or name it in FAKETIME_LIB"))
+}
+
+fn named(variable: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env::var_os(variable).filter(|value| !value.is_empty())?);
+    assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
+    Some(path)
+}
+
+fn fetched(name: &str, depth: usize) -> Option<PathBuf> {
+    find(&root().join(".tools"), name, depth)
+}
+
+fn find(folder: &Path, name: &str, depth: usize) -> Option<PathBuf> {
+    let here = folder.join(name);
+    if here.is_file() {
+        return Some(here);
+    }
+    if depth == 0 {
+        return None;
+    }
+    let mut folders: Vec<PathBuf> = folder.read_dir().ok()?.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders.iter().find_map(|inner| find(inner, name, depth - 1))
+}
