@@ -48,6 +48,13 @@ impl Reply {
         }
     }
 
+    /// As `refused`, where the contract leaves open which of two refusals it is.
+    #[track_caller]
+    pub(crate) fn refused_as_one_of(&self, cases: &[Case]) {
+        let wrong: Vec<String> = cases.iter().filter_map(|case| self.check_refusal(*case).err()).collect();
+        assert!(wrong.len() < cases.len(), "operation {:?}, {cases:?}: {wrong:?}\n{:?} {}", self.op, self.status, self.text);
+    }
+
     /// What is wrong with this reply as the refusal of `case`.
     pub(crate) fn check_refusal(&self, case: Case) -> Result<(), String> {
         let (http, grpc, number) = case.expected(self.op);

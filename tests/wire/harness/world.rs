@@ -144,10 +144,7 @@ impl World {
         } else if call.op != Op::Valid && !call.parameters.is_empty() {
             request = self.http.get(self.url(&format!("{target}?{}", query(&call.parameters))));
         }
-        for (name, value) in &call.who.0 {
-            request = request.header(*name, value);
-        }
-        self.receive(call.op, request).await
+        self.receive(call.op, with(request, &call.who)).await
     }
 
     /// Sends an HTTP request as it stands.
@@ -158,6 +155,16 @@ impl World {
         let text = response.text().await.unwrap_or_else(|error| panic!("operation {op:?}: no body: {error:?}"));
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Reply { op, status, headers, body, text }
+    }
+
+    /// Sends a GET through Envoy whose path and query are given as they stand.
+    pub(crate) async fn get(&self, op: Op, target: &str, who: &Who) -> Reply {
+        self.receive(op, with(self.http.get(self.url(target)), who)).await
+    }
+
+    /// Sends a POST through Envoy whose JSON body is given as it stands.
+    pub(crate) async fn post(&self, op: Op, target: &str, body: impl Into<reqwest::Body>, who: &Who) -> Reply {
+        self.receive(op, with(self.http.post(self.url(target)).header("content-type", "application/json").body(body), who)).await
     }
 
     /// A URL at Envoy.
@@ -250,6 +257,10 @@ impl Drop for World {
     }
 }
 
+fn with(request: RequestBuilder, who: &Who) -> RequestBuilder {
+    who.0.iter().fold(request, |request, (name, value)| request.header(*name, value))
+}
+
 fn channel(pair: &Pair) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{}", pair.grpc())).expect("an address makes a URL");
     endpoint.timeout(PATIENCE).connect_lazy()
@@ -262,7 +273,7 @@ pub(crate) fn unique(prefix: &str) -> String {
 }
 
 /// A query of these parameters, encoded as a form is.
-pub(crate) fn query<'a>(parameters: impl IntoIterator<Item = &'a (&'static str, String)>) -> String {
+pub(crate) fn query<'a, N: AsRef<str> + 'a>(parameters: impl IntoIterator<Item = &'a (N, String)>) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(parameters);
     query.finish()
