@@ -58,10 +58,10 @@ impl World {
             display_name: format!("The app {id}"),
             redirect_uris: vec![redirect.clone()],
             logout_uris: vec![logout.clone()],
-            enabled: true,
             ..Default::default()
         };
         change(&mut app);
+        let id = app.app_id.clone();
         let request = self.as_admin(CreateAppRequest { app: Some(app), secret: String::new() }).await;
         let secret = self.apps().create_app(request).await.expect("an app can be made").into_inner().secret;
         self.remember([("secret", secret.clone())]);
@@ -81,10 +81,10 @@ impl World {
             user_name: name.clone(),
             person_code: format!("P-{name}"),
             company_code: format!("C-{name}"),
-            enabled: true,
             ..Default::default()
         };
         change(&mut user);
+        let name = user.user_name.clone();
         let request = self.as_admin(CreateUserRequest { user: Some(user), password: password.clone(), password_hash: String::new() }).await;
         let made = self.users().create_user(request).await.expect("a user can be made").into_inner().user.expect("the user that was made");
         self.remember([("password", password.clone())]);

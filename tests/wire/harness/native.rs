@@ -113,7 +113,7 @@ async fn send_v2(channel: Channel, call: &Call) -> Sent {
             })
         }
         Op::SignOut => {
-            received(client.sign_out(request(v2::SignOutRequest {}, who)).await, |reply| json!({"code": reply.code, "message": reply.message}))
+            received(client.sign_out(request(v2::SignOutRequest::default(), who)).await, |reply| json!({"code": reply.code, "message": reply.message}))
         }
         Op::ThirdParty => {
             let message = v2::CompleteThirdPartySignInRequest {

@@ -6,7 +6,6 @@ use std::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 use reqwest::{Client, RequestBuilder, header::HeaderMap, redirect::Policy};
@@ -106,11 +105,16 @@ impl World {
         self.channel = channel(self);
     }
 
-    /// Moves the service's clock forward.
-    pub(crate) fn advance(&mut self, by: Duration) {
-        self.clock.as_mut().expect("the pair has a clock that can be moved").advance(by);
+    /// Moves the service's clock by so many seconds.
+    pub(crate) fn step(&mut self, seconds: i64) {
+        self.clock.as_mut().expect("the pair has a clock that can be moved").step(seconds);
         // The administrator's session may not live that long.
         self.admin.take();
+    }
+
+    /// Moves the service's clock to a time.
+    pub(crate) fn go_to(&mut self, time: i64) {
+        self.step(time - self.now());
     }
 
     /// The service's time, in seconds since the epoch.
