@@ -1,6 +1,8 @@
 //! The admin API: administrators alone, on the native listener alone.
 
-use supos_auth::grpc::pb::supos::auth::admin::v1::{CreateAppRequest, CreateUserRequest, ListAppsRequest, ListSessionsRequest, ListSigningKeysRequest, ListUsersRequest};
+use supos_auth::grpc::pb::supos::auth::admin::v1::{
+    CreateAppRequest, CreateUserRequest, ListAppsRequest, ListSessionsRequest, ListSigningKeysRequest, ListUsersRequest,
+};
 use tonic::Code;
 
 use crate::harness::{App, Case, Op, Via, Who, World, authorize, native, unique};
@@ -30,7 +32,9 @@ async fn administrators_are_let_in_by_ticket_and_by_token() {
     let admin = world.user_with(|user| user.account_type = 1).await;
     let ticket = world.sign_in(&admin).await;
     let tokens = world.tokens(&app, &ticket).await;
-    for who in [Who::authorization(&format!("Ticket {ticket}")), Who::authorization(&format!("ticket {ticket}")), Who::bearer(&tokens.access)] {
+    for who in
+        [Who::authorization(&format!("Ticket {ticket}")), Who::authorization(&format!("ticket {ticket}")), Who::bearer(&tokens.access)]
+    {
         for answer in answers(&world, &who).await {
             answer.expect("an administrator is let in");
         }
@@ -99,11 +103,13 @@ async fn the_ticket_scheme_is_for_the_admin_api() {
 async fn apps_and_users_cannot_be_made_twice() {
     let world = World::shared().await;
     let (app, user) = (world.app().await, world.user().await);
-    let again = supos_auth::grpc::pb::supos::auth::admin::v1::App { app_id: app.id.clone(), display_name: unique("name"), ..Default::default() };
+    let again =
+        supos_auth::grpc::pb::supos::auth::admin::v1::App { app_id: app.id.clone(), display_name: unique("name"), ..Default::default() };
     let request = world.as_admin(CreateAppRequest { app: Some(again), secret: String::new() }).await;
     assert_eq!(world.apps().create_app(request).await.expect_err("the app is there already").code(), Code::AlreadyExists);
     let again = supos_auth::grpc::pb::supos::auth::admin::v1::User { user_name: user.name.clone(), ..Default::default() };
-    let request = world.as_admin(CreateUserRequest { user: Some(again), password: user.password.clone(), password_hash: String::new() }).await;
+    let request =
+        world.as_admin(CreateUserRequest { user: Some(again), password: user.password.clone(), password_hash: String::new() }).await;
     assert_eq!(world.users().create_user(request).await.expect_err("the user is there already").code(), Code::AlreadyExists);
     world.sign_in(&user).await;
 }

@@ -30,11 +30,9 @@ async fn token_answers_have_the_documented_names_and_types_on_every_path() {
     let v2 = vec!["accessToken", "accountType", "companyCode", "expiresIn", "personCode", "refreshToken", "username"];
     let v1 = vec!["accessToken", "accountType", "expiresIn", "refreshToken", "username"];
     let v281 = vec!["accessToken", "expiresIn", "refreshToken"];
-    for (exchange_op, refresh_op, expected) in [
-        (Op::TokenV2, Op::TokenV2, v2),
-        (Op::TokenV1, Op::TokenV1, v1),
-        (Op::ExchangeV281, Op::RefreshV281, v281),
-    ] {
+    for (exchange_op, refresh_op, expected) in
+        [(Op::TokenV2, Op::TokenV2, v2), (Op::TokenV1, Op::TokenV1, v1), (Op::ExchangeV281, Op::RefreshV281, v281)]
+    {
         for path in 0..exchange_op.paths().len() {
             let code = world.code(&app, Who::ticket(&ticket)).await;
             let first = world.call(Via::Envoy, &exchange(exchange_op, &app, &code).at_path(path)).await;
@@ -193,7 +191,8 @@ fn assert_deprecated(reply: &Reply) {
     let [since] = deprecations.as_slice() else { panic!("{:?}: deprecation: {deprecations:?}", reply.op) };
     let since = since.strip_prefix('@').and_then(|seconds| seconds.parse::<i64>().ok());
     assert!(since.is_some_and(|seconds| seconds <= crate::harness::now()), "{:?}: a time of RFC 9745: {deprecations:?}", reply.op);
-    let links: Vec<String> = reply.op.successor().map(|successor| format!("<{}>; rel=\"successor-version\"", successor.path())).into_iter().collect();
+    let links: Vec<String> =
+        reply.op.successor().map(|successor| format!("<{}>; rel=\"successor-version\"", successor.path())).into_iter().collect();
     let got: Vec<String> = reply.headers_of("link").into_iter().map(|link| link.replace("http://", "").to_owned()).collect();
     assert_eq!(got.len(), links.len(), "{:?}: {got:?}", reply.op);
     for (got, expected) in got.iter().zip(&links) {

@@ -113,7 +113,8 @@ async fn without_appid_the_app_is_the_one_that_the_redirect_uri_belongs_to() {
     let shared = format!("https://{}.invalid", unique("shared"));
     let wide = world.app_with(|app| app.redirect_uris = vec![format!("{shared}/*")]).await;
     let narrow = world.app_with(|app| app.redirect_uris = vec![format!("{shared}/narrow")]).await;
-    let without = |redirect: &str| authorize(Op::Authorize, &app).but("appid", None).but("redirectUri", Some(redirect)).by(Who::ticket(&ticket));
+    let without =
+        |redirect: &str| authorize(Op::Authorize, &app).but("appid", None).but("redirectUri", Some(redirect)).by(Who::ticket(&ticket));
     for via in Via::BOTH {
         let code = world.call(via, &without(&app.redirect)).await.text_of("code");
         world.call(via, &exchange(Op::TokenV2, &app, &code)).await.ok();
@@ -160,7 +161,10 @@ async fn the_location_keeps_the_query_and_the_fragment_and_no_older_code_or_stat
             ("/cb?a=1#part?code=x", "/cb?a=1&code=CODE&state=S#part?code=x"),
             ("/cb#code=old&state=old", "/cb?code=CODE&state=S#code=old&state=old"),
         ] {
-            let call = authorize(op, &app).but("redirectUri", Some(&format!("{origin}{redirect}"))).but("state", Some("S")).by(Who::ticket(&ticket));
+            let call = authorize(op, &app)
+                .but("redirectUri", Some(&format!("{origin}{redirect}")))
+                .but("state", Some("S"))
+                .by(Who::ticket(&ticket));
             let reply: Reply = world.call(Via::Envoy, &call).await;
             assert_eq!(reply.status, Status::Http(302), "{redirect}: {}", reply.text);
             let code = reply.text_of("code");
@@ -175,7 +179,9 @@ async fn the_location_keeps_the_query_and_the_fragment_and_no_older_code_or_stat
 async fn state_comes_back_byte_for_byte_and_splits_no_header() {
     let world = World::shared().await;
     let (app, (_, ticket)) = (world.app().await, world.signed_in().await);
-    for state in ["&<>\"'%0a", "a\r\nset-cookie: x=y\r\n\r\n<html>", "\u{0}", "line\nline", "你好 🎉", "..//\\@:?#[]", "+%2B", &"long&=".repeat(300)] {
+    for state in
+        ["&<>\"'%0a", "a\r\nset-cookie: x=y\r\n\r\n<html>", "\u{0}", "line\nline", "你好 🎉", "..//\\@:?#[]", "+%2B", &"long&=".repeat(300)]
+    {
         for op in Op::AUTHORIZES {
             let call = authorize(op, &app).but("state", Some(state)).by(Who::ticket(&ticket));
             let reply = world.call(Via::Envoy, &call).await;
@@ -185,7 +191,8 @@ async fn state_comes_back_byte_for_byte_and_splits_no_header() {
             }
             assert_eq!(reply.status, Status::Http(302), "{state:?}: {}", reply.text);
             let location = url::Url::parse(reply.header("location").expect("one line")).expect("a URL");
-            let got: Vec<String> = location.query_pairs().filter(|(name, _)| name == "state").map(|(_, value)| value.into_owned()).collect();
+            let got: Vec<String> =
+                location.query_pairs().filter(|(name, _)| name == "state").map(|(_, value)| value.into_owned()).collect();
             assert_eq!(got, [state]);
         }
     }

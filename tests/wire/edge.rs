@@ -26,7 +26,8 @@ async fn a_body_of_64_kib_passes_and_one_byte_more_is_413() {
         let body = format!("{head}{}\"}}", "x".repeat(length - head.len() - 2));
         assert_eq!(body.len(), length);
         let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
-        let many: String = body.as_bytes().chunks(1000).map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk))).collect();
+        let many: String =
+            body.as_bytes().chunks(1000).map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk))).collect();
         for (what, header, bytes) in [
             ("with its length", format!("content-length: {length}"), body.clone()),
             ("in one chunk", "transfer-encoding: chunked".to_owned(), chunked),
@@ -46,7 +47,8 @@ async fn a_body_of_64_kib_passes_and_one_byte_more_is_413() {
 async fn a_body_far_over_the_limit_is_413_before_it_is_read() {
     let world = World::shared().await;
     for op in Op::WITH_BODY {
-        let answer = raw::request(world.http(), "POST", op.path(), &["content-type: application/json", "content-length: 5242880"], &[b' '; 70_000]);
+        let answer =
+            raw::request(world.http(), "POST", op.path(), &["content-type: application/json", "content-length: 5242880"], &[b' '; 70_000]);
         assert_refused(&answer, 413, 100_106_500, "a length of 5 MiB");
     }
 }
@@ -86,7 +88,9 @@ async fn only_json_is_taken_where_a_body_is_due() {
 #[tokio::test]
 async fn sign_out_takes_any_content_type_and_none() {
     let world = World::shared().await;
-    for header in ["x-nothing: x", "content-type: text/plain", "content-type: application/x-www-form-urlencoded", "content-type: application/json"] {
+    for header in
+        ["x-nothing: x", "content-type: text/plain", "content-type: application/x-www-form-urlencoded", "content-type: application/json"]
+    {
         let answer = raw::request(world.http(), "POST", Op::SignOut.path(), &[header, "content-length: 0"], b"");
         assert_eq!(answer.status(), Some(200), "{header}: {}", answer.text());
     }
@@ -139,7 +143,9 @@ async fn what_is_not_documented_is_404() {
         "/inter-api/auth/%6cogin/x",
     ];
     for target in unknown {
-        for (method, headers, body) in [("GET", vec!["x-nothing: x"], ""), ("POST", vec!["content-type: application/json", "content-length: 2"], "{}")] {
+        for (method, headers, body) in
+            [("GET", vec!["x-nothing: x"], ""), ("POST", vec!["content-type: application/json", "content-length: 2"], "{}")]
+        {
             let answer = raw::request(world.http(), method, target, &headers, body.as_bytes());
             assert_refused(&answer, 404, 100_106_404, &format!("{method} {target}"));
         }
@@ -154,7 +160,10 @@ async fn a_wrong_method_is_404() {
         for (_, path) in op.paths() {
             let path = path.replace("{accessToken}", "token");
             let right: Vec<&str> = op.paths().iter().map(|(method, _)| *method).collect();
-            for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"].into_iter().filter(|method| !right.contains(method)) {
+            for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"]
+                .into_iter()
+                .filter(|method| !right.contains(method))
+            {
                 let answer = raw::request(world.http(), method, &path, &["content-type: application/json", "content-length: 0"], b"");
                 assert_refused(&answer, 404, 100_106_404, &format!("{method} {path}"));
             }
@@ -173,9 +182,25 @@ async fn http_that_is_broken_is_refused_in_the_same_form() {
         ("no HTTP at all", "nonsense\r\n\r\n".to_owned(), 400),
         ("HTTP/1.0", format!("GET /oauth2/jwks HTTP/1.0\r\nhost: {host}\r\n\r\n"), 426),
         ("no host", "GET /oauth2/jwks HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), 400),
-        ("an upgrade", format!("GET /oauth2/jwks HTTP/1.1\r\nhost: {host}\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\r\n"), 403),
-        ("two lengths", format!("POST /inter-api/auth/login HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{{}}"), 400),
-        ("length and chunks", format!("POST /inter-api/auth/login HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{{}}"), 400),
+        (
+            "an upgrade",
+            format!("GET /oauth2/jwks HTTP/1.1\r\nhost: {host}\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\r\n"),
+            403,
+        ),
+        (
+            "two lengths",
+            format!(
+                "POST /inter-api/auth/login HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{{}}"
+            ),
+            400,
+        ),
+        (
+            "length and chunks",
+            format!(
+                "POST /inter-api/auth/login HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{{}}"
+            ),
+            400,
+        ),
     ] {
         let answer = raw::exchange(&raw::Listener::Tcp(host), bytes.as_bytes(), |got| got.ends_with(b"}"));
         assert_eq!(answer.status(), Some(status), "{what}: {}", answer.text());
@@ -254,7 +279,8 @@ async fn health_and_readiness_are_for_operators_alone() {
 async fn errors_are_never_cached() {
     let world = World::shared().await;
     let (app, ..) = world.family().await;
-    let calls = [exchange(Op::TokenV2, &app, "no-such-code"), exchange(Op::ExchangeV281, &app, "no-such-code"), valid("x"), Call::new(Op::SignIn)];
+    let calls =
+        [exchange(Op::TokenV2, &app, "no-such-code"), exchange(Op::ExchangeV281, &app, "no-such-code"), valid("x"), Call::new(Op::SignIn)];
     for call in calls {
         let reply = world.call(Via::Envoy, &call).await;
         assert!(!reply.is_ok());

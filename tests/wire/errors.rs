@@ -188,7 +188,12 @@ async fn operations_that_are_off_are_not_there() {
     for op in [Op::CreateIdentityProvider, Op::ThirdParty] {
         for path in 0..op.paths().len() {
             let reply = world.call(Via::Envoy, &Call::new(op).at_path(path)).await;
-            assert_eq!((reply.status, &reply.body["code"]), (crate::harness::Status::Http(404), &serde_json::json!(100_106_404)), "{}", reply.text);
+            assert_eq!(
+                (reply.status, &reply.body["code"]),
+                (crate::harness::Status::Http(404), &serde_json::json!(100_106_404)),
+                "{}",
+                reply.text
+            );
         }
         let reply = world.call(Via::Native, &Call::new(op)).await;
         assert_eq!(reply.status, crate::harness::Status::Grpc(tonic::Code::Unimplemented), "{}", reply.text);

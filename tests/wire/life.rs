@@ -129,7 +129,12 @@ async fn operation_9_signs_the_user_out_on_both_surfaces() {
 #[tokio::test]
 async fn a_life_over_http2_is_the_same() {
     let mut world = World::shared().await;
-    world.http = reqwest::Client::builder().http2_prior_knowledge().redirect(reqwest::redirect::Policy::none()).no_proxy().build().expect("a client");
+    world.http = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .expect("a client");
     live(&world, &Route::all(Via::Envoy), &GENERATIONS[0]).await;
     live(&world, &Route::all(Via::Envoy), &GENERATIONS[2]).await;
 }

@@ -52,7 +52,10 @@ async fn a_session_that_nothing_keeps_alive_ends_after_seven_days() {
     // Asking about a token or its user keeps nothing alive: these are the calls of machines.
     world.call(Via::Envoy, &valid(&idle_tokens.access).by(app.who())).await.ok();
     world.call(Via::Envoy, &valid(&idle_tokens.access).by(Who::ticket(&idle))).await.ok();
-    world.call(Via::Envoy, &Call::new(Op::Username).with("accessToken", &idle_tokens.access).by(Who::ticket(&idle))).await.refused(Case::Grant);
+    world
+        .call(Via::Envoy, &Call::new(Op::Username).with("accessToken", &idle_tokens.access).by(Who::ticket(&idle)))
+        .await
+        .refused(Case::Grant);
     rotate(&world, &app, &busy_tokens).await;
     world.go_to(last_use + 7 * DAY + 60);
     assert!(!knows(&world, &app, &idle).await);
@@ -85,7 +88,10 @@ async fn authorize_and_exchange_keep_a_session_alive_and_thirty_days_are_the_end
     for tokens in [&late, &renewed] {
         assert!(!world.is_valid(&app, &tokens.access).await);
         world.call(Via::Envoy, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await.refused(Case::Grant);
-        world.call(Via::Native, &refresh(Op::RefreshV281, &tokens.refresh).by(Who::bearer(&tokens.access))).await.refused_as_one_of(&[Case::Grant, Case::Caller]);
+        world
+            .call(Via::Native, &refresh(Op::RefreshV281, &tokens.refresh).by(Who::bearer(&tokens.access)))
+            .await
+            .refused_as_one_of(&[Case::Grant, Case::Caller]);
     }
     for op in Op::EXCHANGES {
         world.call(Via::Envoy, &exchange(op, &app, &code)).await.refused(Case::Grant);

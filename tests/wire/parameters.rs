@@ -56,7 +56,8 @@ impl Parties {
 
 /// The name as deployed clients misspell it: snake case, capitals, an underscore where none should be.
 fn spellings(name: &str) -> Vec<String> {
-    let snake: String = name.chars().flat_map(|c| if c.is_ascii_uppercase() { vec!['_', c.to_ascii_lowercase()] } else { vec![c] }).collect();
+    let snake: String =
+        name.chars().flat_map(|c| if c.is_ascii_uppercase() { vec!['_', c.to_ascii_lowercase()] } else { vec![c] }).collect();
     vec![name.to_owned(), snake, name.to_ascii_uppercase(), name.to_ascii_lowercase(), format!("_{name}")]
 }
 
@@ -172,7 +173,14 @@ async fn a_query_is_read_as_a_form_is() {
             assert_eq!(state.as_deref(), Some(expected), "state={raw}");
         }
         world.get(op, &format!("{base}&&&state=x&"), &who).await.ok();
-        world.get(op, &format!("{}?%72esponseType=code&app%69d={}&redirectUri={}&state=x", op.path(), parties.app.id, parties.app.redirect), &who).await.ok();
+        world
+            .get(
+                op,
+                &format!("{}?%72esponseType=code&app%69d={}&redirectUri={}&state=x", op.path(), parties.app.id, parties.app.redirect),
+                &who,
+            )
+            .await
+            .ok();
     }
 }
 
@@ -261,7 +269,12 @@ async fn json_within_json_within_json_is_refused_and_brings_nobody_down() {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             for depth in [200, 10_000] {
                 let (nested, whole) = (open.repeat(depth), close.repeat(depth));
-                for body in [format!("{{\"unknown\":{nested}0{whole}}}"), format!("{{\"unknown\":{nested}"), format!("{nested}0{whole}"), nested.clone()] {
+                for body in [
+                    format!("{{\"unknown\":{nested}0{whole}}}"),
+                    format!("{{\"unknown\":{nested}"),
+                    format!("{nested}0{whole}"),
+                    nested.clone(),
+                ] {
                     let reply = world.post(call.op, call.op.path(), body, &call.who).await;
                     reply.refused(Case::Parameter);
                 }

@@ -91,7 +91,18 @@ async fn a_second_service_on_the_same_data_refuses_and_harms_nobody() {
     let (app, _, _, tokens) = world.family().await;
     let data = world.data();
     let second = std::process::Command::new(env!("CARGO_BIN_EXE_supos-auth"))
-        .args(["serve", "--dev", "--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--public-url", "http://127.0.0.1:1", "--log-format", "json"])
+        .args([
+            "serve",
+            "--dev",
+            "--grpc-listen",
+            "127.0.0.1:0",
+            "--ops-listen",
+            "127.0.0.1:0",
+            "--public-url",
+            "http://127.0.0.1:1",
+            "--log-format",
+            "json",
+        ])
         .arg("--edge-listen")
         .arg(format!("unix:{}", world.data().with_extension("second.sock").display()))
         .arg("--data-dir")
@@ -129,7 +140,17 @@ async fn a_store_made_for_demonstration_does_not_start_as_a_real_one() {
 async fn demonstration_data_are_served_on_loopback_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_supos-auth"))
-        .args(["serve", "--dev", "--grpc-listen", "0.0.0.0:0", "--ops-listen", "127.0.0.1:0", "--public-url", "http://127.0.0.1:1", "--data-dir"])
+        .args([
+            "serve",
+            "--dev",
+            "--grpc-listen",
+            "0.0.0.0:0",
+            "--ops-listen",
+            "127.0.0.1:0",
+            "--public-url",
+            "http://127.0.0.1:1",
+            "--data-dir",
+        ])
         .arg(folder.path())
         .output()
         .expect("the binary runs");

@@ -100,7 +100,14 @@ const SHAPES: &[Shape] = &[
     Shape {
         registered: "http://HOST:8081/*",
         fit: &["http://HOST:8081/", "http://HOST:8081/a", "http://HOST:8081/a?b#c"],
-        unfit: &["http://HOST/a", "http://HOST:80/a", "http://HOST:808/a", "http://HOST:80810/a", "https://HOST:8081/a", "http://HOST:8081@evil.invalid/a"],
+        unfit: &[
+            "http://HOST/a",
+            "http://HOST:80/a",
+            "http://HOST:808/a",
+            "http://HOST:80810/a",
+            "https://HOST:8081/a",
+            "http://HOST:8081@evil.invalid/a",
+        ],
     },
     Shape {
         registered: "http://HOST/*",
@@ -120,7 +127,8 @@ async fn a_redirect_uri_fits_as_documented_and_a_misfit_is_never_redirected_to()
     let (_, ticket) = world.signed_in().await;
     let mut wrong = Vec::new();
     for shape in SHAPES {
-        let app = world.app_with(|app| app.redirect_uris = vec![shape.registered.replace("HOST", &format!("{}.invalid", app.app_id))]).await;
+        let app =
+            world.app_with(|app| app.redirect_uris = vec![shape.registered.replace("HOST", &format!("{}.invalid", app.app_id))]).await;
         let host = format!("{}.invalid", app.id);
         for (redirects, fits) in [(shape.fit, true), (shape.unfit, false)] {
             for redirect in redirects {
@@ -130,7 +138,12 @@ async fn a_redirect_uri_fits_as_documented_and_a_misfit_is_never_redirected_to()
                         let call = authorize(op, &app).but("redirectUri", Some(&redirect)).by(Who::ticket(&ticket));
                         let reply = world.call(via, &call).await;
                         if reply.is_ok() != fits {
-                            wrong.push(format!("{redirect:?} should {}fit {}: {}", if fits { "" } else { "not " }, shape.registered, reply.text));
+                            wrong.push(format!(
+                                "{redirect:?} should {}fit {}: {}",
+                                if fits { "" } else { "not " },
+                                shape.registered,
+                                reply.text
+                            ));
                         } else if fits && reply.status == Status::Http(302) {
                             let location = url::Url::parse(reply.header("location").expect("a location")).expect("a URL");
                             assert_eq!(location.host_str(), Some(host.as_str()), "{redirect:?}");
@@ -158,7 +171,8 @@ async fn any_of_several_registered_redirect_uris_will_do() {
     let app = world.app_with(|app| app.redirect_uris.push(format!("https://{}.invalid/second", app.app_id))).await;
     let (_, ticket) = world.signed_in().await;
     for redirect in [app.redirect.clone(), format!("https://{}.invalid/second", app.id)] {
-        let reply = world.call(Via::Envoy, &authorize(Op::Authorize, &app).but("redirectUri", Some(&redirect)).by(Who::ticket(&ticket))).await;
+        let reply =
+            world.call(Via::Envoy, &authorize(Op::Authorize, &app).but("redirectUri", Some(&redirect)).by(Who::ticket(&ticket))).await;
         assert!(reply.header("location").is_some_and(|location| location.starts_with(&redirect)), "{}", reply.text);
     }
 }

@@ -55,7 +55,14 @@ fn parameters(fixture: &Fixture) -> Vec<Row> {
     }
     rows.push(row("a token is empty", valid("").by(fixture.app.who()), PARAMETER));
     for op in Op::EXCHANGES {
-        for value in ["password", "client_credentials", "implicit", "AUTHORIZATION_CODE", "authorization_code ", "urn:ietf:params:oauth:grant-type:jwt-bearer"] {
+        for value in [
+            "password",
+            "client_credentials",
+            "implicit",
+            "AUTHORIZATION_CODE",
+            "authorization_code ",
+            "urn:ietf:params:oauth:grant-type:jwt-bearer",
+        ] {
             let call = exchange(op, &fixture.app, &fixture.code).but("grantType", Some(value));
             rows.push(Row { what: "a grant type that is not offered", call, cases: PARAMETER, parameter: Some("grantType") });
         }

@@ -2,7 +2,8 @@
 
 use supos_auth::grpc::pb::supos::auth::admin::v1::{
     App as AdminApp, CreateAppRequest, CreateUserRequest, DisableUserRequest, User as AdminUser, app_service_client::AppServiceClient,
-    session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient, user_service_client::UserServiceClient,
+    session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
+    user_service_client::UserServiceClient,
 };
 use tonic::{Request, transport::Channel};
 

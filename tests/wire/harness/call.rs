@@ -34,7 +34,8 @@ impl Op {
     /// The operations that take a JSON body.
     pub(crate) const WITH_BODY: [Self; 3] = [Self::TokenV2, Self::TokenV1, Self::SignIn];
     /// The operations of V2.8.1.
-    pub(crate) const V281: [Self; 6] = [Self::AuthorizeV281, Self::ExchangeV281, Self::RefreshV281, Self::Username, Self::Valid, Self::SignOutV281];
+    pub(crate) const V281: [Self; 6] =
+        [Self::AuthorizeV281, Self::ExchangeV281, Self::RefreshV281, Self::Username, Self::Valid, Self::SignOutV281];
 
     /// The method and the paths, the ordinary one first.
     pub(crate) fn paths(self) -> &'static [(&'static str, &'static str)] {

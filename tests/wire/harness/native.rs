@@ -59,8 +59,12 @@ async fn send(channel: Channel, call: &Call) -> Sent {
                 json
             })
         }
-        Op::TokenV2 | Op::CreateIdentityProvider | Op::Authorize | Op::SignIn | Op::SignOut | Op::ThirdParty | Op::Jwks => send_v2(channel, call).await,
-        Op::AuthorizeV281 | Op::ExchangeV281 | Op::RefreshV281 | Op::Username | Op::Valid | Op::SignOutV281 => send_v281(channel, call).await,
+        Op::TokenV2 | Op::CreateIdentityProvider | Op::Authorize | Op::SignIn | Op::SignOut | Op::ThirdParty | Op::Jwks => {
+            send_v2(channel, call).await
+        }
+        Op::AuthorizeV281 | Op::ExchangeV281 | Op::RefreshV281 | Op::Username | Op::Valid | Op::SignOutV281 => {
+            send_v281(channel, call).await
+        }
     }
 }
 
@@ -112,9 +116,10 @@ async fn send_v2(channel: Channel, call: &Call) -> Sent {
                 })
             })
         }
-        Op::SignOut => {
-            received(client.sign_out(request(v2::SignOutRequest::default(), who)).await, |reply| json!({"code": reply.code, "message": reply.message}))
-        }
+        Op::SignOut => received(
+            client.sign_out(request(v2::SignOutRequest::default(), who)).await,
+            |reply| json!({"code": reply.code, "message": reply.message}),
+        ),
         Op::ThirdParty => {
             let message = v2::CompleteThirdPartySignInRequest {
                 protocol_type: text("protocolType"),

@@ -150,7 +150,9 @@ impl Pair {
         loop {
             match raw::status_of(self.http, "/oauth2/jwks") {
                 Some(200) => return Ok(()),
-                status if Instant::now() > deadline => return Err(format!("Envoy answers {status:?} to /oauth2/jwks\n{}", self.logs(0, 0))),
+                status if Instant::now() > deadline => {
+                    return Err(format!("Envoy answers {status:?} to /oauth2/jwks\n{}", self.logs(0, 0)));
+                }
                 _ => {}
             }
             if let Some(status) = self.envoy.exited() {
@@ -188,8 +190,10 @@ fn reserve_port() -> std::io::Result<(TcpSocket, SocketAddr)> {
 fn start_service(setup: &Setup, folder: &Path, http: SocketAddr, clock: Option<&Clock>, log: &Log) -> Result<(Process, Listening), String> {
     let public_url = setup.public_url.clone().unwrap_or_else(|| format!("http://{http}"));
     let edge_listen = format!("unix:{}", edge(folder).display());
-    let mut arguments: Vec<OsString> = ["serve", "--dev", "--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"].map(OsString::from).into();
-    arguments.extend(["--log-format", "json", "--public-url", &public_url, "--edge-listen", &edge_listen, "--data-dir"].map(OsString::from));
+    let mut arguments: Vec<OsString> =
+        ["serve", "--dev", "--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"].map(OsString::from).into();
+    arguments
+        .extend(["--log-format", "json", "--public-url", &public_url, "--edge-listen", &edge_listen, "--data-dir"].map(OsString::from));
     arguments.push(data(folder).into_os_string());
     arguments.extend(setup.arguments.iter().map(OsString::from));
     let environment = clock.map(Clock::environment).unwrap_or_default();

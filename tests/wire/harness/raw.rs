@@ -177,6 +177,10 @@ pub(crate) mod h2 {
     /// A setting in the first SETTINGS frame of a server.
     pub(crate) fn setting(frames: &[Frame], id: u16) -> Option<u32> {
         let settings = frames.iter().find(|frame| frame.kind == SETTINGS && frame.flags == 0)?;
-        settings.payload.chunks_exact(6).find(|entry| entry[..2] == id.to_be_bytes()).map(|entry| u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]))
+        settings
+            .payload
+            .chunks_exact(6)
+            .find(|entry| entry[..2] == id.to_be_bytes())
+            .map(|entry| u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]))
     }
 }

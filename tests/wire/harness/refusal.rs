@@ -107,7 +107,8 @@ impl Reply {
 }
 
 fn is_reason(reason: &str) -> bool {
-    reason.starts_with(|first: char| first.is_ascii_uppercase()) && reason.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    reason.starts_with(|first: char| first.is_ascii_uppercase())
+        && reason.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
 /// A parameter's name whether it is written as in JSON or as in the proto.

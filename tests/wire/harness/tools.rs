@@ -14,7 +14,9 @@ pub(crate) fn root() -> &'static Path {
 pub(crate) fn envoy() -> PathBuf {
     named("ENVOY")
         .or_else(|| fetched("envoy", 5))
-        .or_else(|| env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join("envoy")).find(|path| path.is_file()))
+        .or_else(|| {
+            env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join("envoy")).find(|path| path.is_file())
+        })
         .unwrap_or_else(|| panic!("Envoy is not there: run `make tools`, or name one in ENVOY"))
 }
 

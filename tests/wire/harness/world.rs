@@ -128,7 +128,8 @@ impl World {
             Via::Envoy => self.call_http(call).await,
             Via::Native => native::call(self.channel.clone(), call).await,
         };
-        let given = ["accessToken", "refreshToken", "ticket"].into_iter().filter_map(|name| Some((name, reply.body[name].as_str()?.to_owned())));
+        let given =
+            ["accessToken", "refreshToken", "ticket"].into_iter().filter_map(|name| Some((name, reply.body[name].as_str()?.to_owned())));
         self.remember(given);
         if Op::AUTHORIZES.contains(&call.op) && reply.is_ok() {
             self.remember([("code", reply.text_of("code"))]);
@@ -138,7 +139,8 @@ impl World {
 
     async fn call_http(&self, call: &Call) -> Reply {
         let (method, path) = call.op.paths()[call.path];
-        let target = if call.op == Op::Valid { path.replace("{accessToken}", &encode(&call.parameter("accessToken"))) } else { path.to_owned() };
+        let target =
+            if call.op == Op::Valid { path.replace("{accessToken}", &encode(&call.parameter("accessToken"))) } else { path.to_owned() };
         let mut request = match method {
             "POST" => self.http.post(self.url(&target)),
             _ => self.http.get(self.url(&target)),

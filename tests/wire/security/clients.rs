@@ -52,7 +52,9 @@ async fn a18_two_credentials_in_one_call_are_not_chosen_between() {
     let world = World::shared().await;
     let (app, _, _, tokens) = world.family().await;
     let call = valid(&tokens.access);
-    for (first, second) in [(app.who(), App::basic(&app.id, "wrong")), (App::basic(&app.id, "wrong"), app.who()), (app.who(), Who::bearer(&tokens.access))] {
+    for (first, second) in
+        [(app.who(), App::basic(&app.id, "wrong")), (App::basic(&app.id, "wrong"), app.who()), (app.who(), Who::bearer(&tokens.access))]
+    {
         for via in Via::BOTH {
             let reply = world.call(via, &call.clone().by(first.clone()).by(second.clone())).await;
             reply.refused_as_one_of(&[Case::Caller, Case::Parameter]);

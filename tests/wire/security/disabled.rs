@@ -1,8 +1,8 @@
 //! What is disabled works no more, wherever it is shown: {user, app, secret, key} x {code, refresh, token, ticket, Basic, Bearer}.
 
 use supos_auth::grpc::pb::supos::auth::admin::v1::{
-    AddAppSecretRequest, AddSigningKeyRequest, CreateAppRequest, DeleteAppRequest, DeleteUserRequest, DisableAppRequest, EnableAppRequest, EnableUserRequest,
-    GetAppRequest, ListSigningKeysRequest, RemoveAppSecretRequest, RetireSigningKeyRequest, SigningKeyState,
+    AddAppSecretRequest, AddSigningKeyRequest, CreateAppRequest, DeleteAppRequest, DeleteUserRequest, DisableAppRequest, EnableAppRequest,
+    EnableUserRequest, GetAppRequest, ListSigningKeysRequest, RemoveAppSecretRequest, RetireSigningKeyRequest, SigningKeyState,
 };
 
 use crate::harness::{App, Call, Case, Op, Setup, Tokens, User, Via, Who, World, authorize, exchange, jwt_part, refresh, valid};
@@ -52,7 +52,10 @@ async fn assert_user_has_nothing(world: &World, scene: &Scene) {
             assert!(!world.call(via, &valid(&tokens.access).by(app.who())).await.valid());
             assert!(!world.call(via, &valid(&tokens.access).by(Who::bearer(&tokens.access))).await.valid());
             world.call(via, &Call::new(Op::Username).with("accessToken", &tokens.access).by(app.who())).await.refused(Case::Grant);
-            world.call(via, &Call::new(Op::Username).with("accessToken", &tokens.access).by(Who::bearer(&tokens.access))).await.refused(Case::Caller);
+            world
+                .call(via, &Call::new(Op::Username).with("accessToken", &tokens.access).by(Who::bearer(&tokens.access)))
+                .await
+                .refused(Case::Caller);
             for op in Op::AUTHORIZES {
                 world.call(via, &authorize(op, app).by(Who::bearer(&tokens.access))).await.refused(Case::Caller);
             }
@@ -216,7 +219,8 @@ async fn b11_a_retired_key_signs_nothing_more_and_goes_when_its_last_token_has_e
     assert_eq!(jwt_part(&by_the_new_key.access, 0)["kid"], added.kid.as_str());
 
     let request = world.as_admin(RetireSigningKeyRequest { name: format!("signingKeys/{old}") }).await;
-    let retired = world.signing_keys().retire_signing_key(request).await.expect("a key can be retired").into_inner().signing_key.expect("the key");
+    let retired =
+        world.signing_keys().retire_signing_key(request).await.expect("a key can be retired").into_inner().signing_key.expect("the key");
     assert!(world.is_valid(&app, &by_the_old_key.access).await, "what it has signed is good until it expires");
     assert!(published(&world).await.contains(&old));
 

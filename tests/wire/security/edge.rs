@@ -39,7 +39,11 @@ async fn h1_forged_headers_of_envoys_change_nothing_through_envoy() {
     assert!(!world.call(Via::Envoy, &valid("not-a-token").by(app.who()).by(real)).await.valid());
     // An error stays an error.
     world.call(Via::Envoy, &exchange(Op::TokenV2, &app, "no-such-code").by(forged("/oauth2/jwks"))).await.refused(Case::Grant);
-    let text = world.http.post(world.url(Op::TokenV2.path())).header("content-type", "text/plain").header("x-original-content-type", "application/json");
+    let text = world
+        .http
+        .post(world.url(Op::TokenV2.path()))
+        .header("content-type", "text/plain")
+        .header("x-original-content-type", "application/json");
     assert_eq!(world.receive(Op::TokenV2, text.body("{}")).await.status, Status::Http(415));
 }
 
@@ -65,7 +69,8 @@ async fn h1_the_native_listener_takes_no_word_of_envoys() {
     let refused = world.call(Via::Native, &exchange(Op::TokenV2, &app, "no-such-code").by(forged(Op::TokenV2, ""))).await;
     refused.refused(Case::Grant);
     assert_eq!(refused.status, Status::Grpc(tonic::Code::Unauthenticated));
-    let redirect = world.call(Via::Native, &authorize(Op::Authorize, &app).by(Who::ticket(&ticket)).by(forged(Op::Authorize, "state=x"))).await;
+    let redirect =
+        world.call(Via::Native, &authorize(Op::Authorize, &app).by(Who::ticket(&ticket)).by(forged(Op::Authorize, "state=x"))).await;
     assert!(redirect.header("set-cookie").is_none());
     redirect.ok();
 }
@@ -91,11 +96,25 @@ async fn h2_native_grpc_and_method_paths_do_not_exist_on_the_public_port() {
     for path in METHODS {
         for content_type in ["application/json", "text/plain", "application/octet-stream"] {
             let answer = raw::request(world.http(), "POST", path, &[&format!("content-type: {content_type}"), "content-length: 2"], b"{}");
-            assert_eq!((answer.status(), &answer.json()["code"]), (Some(404), &json!(100_106_404)), "{path} {content_type}: {}", answer.text());
+            assert_eq!(
+                (answer.status(), &answer.json()["code"]),
+                (Some(404), &json!(100_106_404)),
+                "{path} {content_type}: {}",
+                answer.text()
+            );
         }
-        for content_type in ["application/grpc", "application/grpc+proto", "application/grpc-web", "application/grpc-web-text", "application/grpc+json", "APPLICATION/GRPC"] {
-            let answer = raw::request(world.http(), "POST", path, &[&format!("content-type: {content_type}"), "content-length: 5"], b"\0\0\0\0\0");
-            let refused = answer.status() == Some(415) || (answer.status() == Some(200) && answer.header("grpc-status").is_some_and(|status| status != "0"));
+        for content_type in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc-web",
+            "application/grpc-web-text",
+            "application/grpc+json",
+            "APPLICATION/GRPC",
+        ] {
+            let answer =
+                raw::request(world.http(), "POST", path, &[&format!("content-type: {content_type}"), "content-length: 5"], b"\0\0\0\0\0");
+            let refused = answer.status() == Some(415)
+                || (answer.status() == Some(200) && answer.header("grpc-status").is_some_and(|status| status != "0"));
             assert!(refused, "{path} {content_type}: {}", answer.text());
         }
     }
@@ -121,7 +140,14 @@ async fn h2_the_edge_socket_has_no_admin_service_and_no_reflection() {
     let world = World::shared().await;
     let edge = Listener::Unix(world.edge());
     for path in METHODS.iter().filter(|path| path.contains("admin") || path.contains("reflection")) {
-        let fields = h2::fields(&[(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "edge"), ("content-type", "application/grpc"), ("te", "trailers")]);
+        let fields = h2::fields(&[
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "edge"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+        ]);
         let request = [
             h2::PREFACE.to_vec(),
             h2::frame(h2::HEADERS, h2::END_HEADERS, 1, &fields),
@@ -145,7 +171,12 @@ async fn h5_the_token_in_the_path_is_the_one_that_is_judged() {
     let world = World::shared().await;
     let (app, _, _, tokens) = world.family().await;
     let base = Op::Valid.path();
-    for (in_path, in_query) in [(tokens.access.as_str(), "not-a-token"), ("not-a-token", tokens.access.as_str()), (tokens.access.as_str(), tokens.access.as_str()), ("x", "")] {
+    for (in_path, in_query) in [
+        (tokens.access.as_str(), "not-a-token"),
+        ("not-a-token", tokens.access.as_str()),
+        (tokens.access.as_str(), tokens.access.as_str()),
+        ("x", ""),
+    ] {
         for name in ["accessToken", "access_token", "ACCESSTOKEN", "accesstoken", "%61ccessToken", "_accessToken_"] {
             let target = format!("{}?{name}={}", base.replace("{accessToken}", &encode(in_path)), encode(in_query));
             let reply = world.get(Op::Valid, &target, &app.who()).await;
@@ -164,13 +195,20 @@ async fn h6_a_page_elsewhere_cannot_post_json_without_asking_the_browser_first()
     let (_, ticket) = world.signed_in().await;
     let cookie = format!("cookie: suposTicket={ticket}");
     // The types that a browser sends to another site without a preflight, and none at all.
-    for content_type in [None, Some("text/plain"), Some("text/plain;charset=UTF-8"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data; boundary=x")] {
+    for content_type in [
+        None,
+        Some("text/plain"),
+        Some("text/plain;charset=UTF-8"),
+        Some("application/x-www-form-urlencoded"),
+        Some("multipart/form-data; boundary=x"),
+    ] {
         for op in Op::WITH_BODY {
             for (_, path) in op.paths() {
                 let header = content_type.map_or_else(|| "x-nothing: x".to_owned(), |content_type| format!("content-type: {content_type}"));
                 let body = json!({"userName": "demo", "password": "demo-password"}).to_string();
                 let length = format!("content-length: {}", body.len());
-                let answer = raw::request(world.http(), "POST", path, &[&header, &cookie, "origin: https://evil.invalid", &length], body.as_bytes());
+                let answer =
+                    raw::request(world.http(), "POST", path, &[&header, &cookie, "origin: https://evil.invalid", &length], body.as_bytes());
                 assert_eq!(answer.status(), Some(415), "{path} {header}: {}", answer.text());
                 assert!(answer.header("set-cookie").is_none());
             }
@@ -193,14 +231,21 @@ async fn h6_a_page_elsewhere_cannot_sign_the_user_out() {
     ];
     for path in 0..Op::SignOut.paths().len() {
         for headers in foreign {
-            let call = headers.iter().fold(Call::new(Op::SignOut).at_path(path).by(Who::ticket(&ticket)), |call, (name, value)| call.header(name, value));
+            let call = headers
+                .iter()
+                .fold(Call::new(Op::SignOut).at_path(path).by(Who::ticket(&ticket)), |call, (name, value)| call.header(name, value));
             let reply = world.call(Via::Envoy, &call).await;
             reply.refused(Case::Forbidden);
             assert!(reply.header("set-cookie").is_none(), "the cookie stays: {headers:?}");
             assert!(world.is_valid(&app, &tokens.access).await, "{headers:?}");
         }
     }
-    for headers in [vec![("origin", own.as_str())], vec![("origin", own.as_str()), ("sec-fetch-site", "same-origin")], vec![("sec-fetch-site", "none")], vec![]] {
+    for headers in [
+        vec![("origin", own.as_str())],
+        vec![("origin", own.as_str()), ("sec-fetch-site", "same-origin")],
+        vec![("sec-fetch-site", "none")],
+        vec![],
+    ] {
         let (_, ticket) = world.signed_in().await;
         let tokens = world.tokens(&app, &ticket).await;
         let call = headers.iter().fold(Call::new(Op::SignOut).by(Who::ticket(&ticket)), |call, (name, value)| call.header(name, value));
@@ -227,7 +272,13 @@ async fn h13_no_way_to_write_a_path_gets_round_a_rule() {
     let world = World::shared().await;
     let body = json!({"userName": "demo", "password": "demo-password"}).to_string();
     let length = format!("content-length: {}", body.len());
-    for target in ["/inter-api/auth/login", "/inter-api/auth/login/", "/inter-api/auth/login?", "/inter-api/auth/login?x=1", "/inter-api/auth/login/?x=1"] {
+    for target in [
+        "/inter-api/auth/login",
+        "/inter-api/auth/login/",
+        "/inter-api/auth/login?",
+        "/inter-api/auth/login?x=1",
+        "/inter-api/auth/login/?x=1",
+    ] {
         let answer = raw::request(world.http(), "POST", target, &["content-type: text/plain", &length], body.as_bytes());
         assert_eq!(answer.status(), Some(415), "{target}: {}", answer.text());
     }
@@ -253,7 +304,13 @@ async fn h13_no_way_to_write_a_path_gets_round_a_rule() {
             assert!(answer.header("set-cookie").is_none() && answer.json()["ticket"] == Value::Null, "{target}");
         }
     }
-    let absolute = raw::request(world.http(), "POST", "http://elsewhere.invalid/inter-api/auth/login", &["content-type: text/plain", &length], body.as_bytes());
+    let absolute = raw::request(
+        world.http(),
+        "POST",
+        "http://elsewhere.invalid/inter-api/auth/login",
+        &["content-type: text/plain", &length],
+        body.as_bytes(),
+    );
     assert!(matches!(absolute.status(), Some(400 | 404 | 415)), "{}", absolute.text());
 }
 

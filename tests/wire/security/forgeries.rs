@@ -88,7 +88,8 @@ async fn a33_an_administrators_token_cannot_be_forged_either() {
     let genuine = native::request(ListUsersRequest::default(), &Who::bearer(&tokens.access));
     world.users().list_users(genuine).await.expect("an administrator's token opens the admin API");
     let forger = forger(&world, &tokens.access).await;
-    let some: Vec<Forgery> = [forger.unsigned(), forger.keyed_with_what_is_public(), forger.with_a_key_of_its_own()].into_iter().flatten().step_by(4).collect();
+    let some: Vec<Forgery> =
+        [forger.unsigned(), forger.keyed_with_what_is_public(), forger.with_a_key_of_its_own()].into_iter().flatten().step_by(4).collect();
     refused_everywhere(&world, &app, &tokens, &some).await;
 }
 

@@ -3,7 +3,10 @@
 use aws_lc_rs::{
     hmac,
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair},
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+        EcdsaSigningAlgorithm, KeyPair,
+    },
 };
 use base64::{
     Engine as _,
@@ -45,7 +48,8 @@ fn without(value: &Value, name: &str) -> Value {
 impl Forger {
     pub(super) fn new(genuine: &str, keys: &Value) -> Self {
         let (header, claims) = (jwt_part(genuine, 0), jwt_part(genuine, 1));
-        let published = keys.as_array().expect("keys").iter().find(|key| key["kid"] == header["kid"]).expect("the key is published").clone();
+        let published =
+            keys.as_array().expect("keys").iter().find(|key| key["kid"] == header["kid"]).expect("the key is published").clone();
         let own = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
         Self { genuine: genuine.to_owned(), header, claims, published, own }
     }
@@ -100,14 +104,28 @@ impl Forger {
         }
         for alg in ["ES384", "ES512", "RS256", "PS256", "HS256", "HS512", "EdDSA", "es256", "ES256 ", "ES256K"] {
             forgeries.push((format!("alg {alg}, a signature of ES256"), self.signed(&with(&self.header, "alg", alg.into()), &self.claims)));
-            forgeries.push((format!("alg {alg}, the genuine signature"), format!("{}.{claims}.{signature}", encode(&with(&self.header, "alg", alg.into())))));
+            forgeries.push((
+                format!("alg {alg}, the genuine signature"),
+                format!("{}.{claims}.{signature}", encode(&with(&self.header, "alg", alg.into()))),
+            ));
         }
         forgeries.push(("no alg".to_owned(), self.signed(&without(&self.header, "alg"), &self.claims)));
-        forgeries.push(("another curve".to_owned(), self.signed_with(&ECDSA_P384_SHA384_FIXED_SIGNING, &with(&self.header, "alg", "ES384".into()))));
+        forgeries.push((
+            "another curve".to_owned(),
+            self.signed_with(&ECDSA_P384_SHA384_FIXED_SIGNING, &with(&self.header, "alg", "ES384".into())),
+        ));
         forgeries.push(("a DER signature by another key".to_owned(), self.signed_with(&ECDSA_P256_SHA256_ASN1_SIGNING, &self.header)));
         forgeries.push(("a key of the attacker's".to_owned(), self.signed(&self.header, &self.claims)));
-        for (what, bytes) in [("zeros", vec![0; 64]), ("nothing", vec![]), ("one byte", vec![0]), ("ones", [vec![0; 31], vec![1], vec![0; 31], vec![1]].concat()), ("the order of the curve", order().repeat(2)), ("256 bytes", vec![7; 256])] {
-            forgeries.push((format!("the signature is {what}"), format!("{}.{claims}.{}", encode(&self.header), URL_SAFE_NO_PAD.encode(bytes))));
+        for (what, bytes) in [
+            ("zeros", vec![0; 64]),
+            ("nothing", vec![]),
+            ("one byte", vec![0]),
+            ("ones", [vec![0; 31], vec![1], vec![0; 31], vec![1]].concat()),
+            ("the order of the curve", order().repeat(2)),
+            ("256 bytes", vec![7; 256]),
+        ] {
+            forgeries
+                .push((format!("the signature is {what}"), format!("{}.{claims}.{}", encode(&self.header), URL_SAFE_NO_PAD.encode(bytes))));
         }
         forgeries
     }
@@ -118,7 +136,10 @@ impl Forger {
         let (x, y) = (coordinate("x"), coordinate("y"));
         let point = [vec![4], x.clone(), y.clone()].concat();
         // SubjectPublicKeyInfo of a P-256 key (RFC 5480).
-        let mut der = vec![0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00];
+        let mut der = vec![
+            0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03,
+            0x01, 0x07, 0x03, 0x42, 0x00,
+        ];
         der.extend_from_slice(&point);
         let base64 = STANDARD.encode(&der);
         let lines: Vec<&str> = base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("ASCII")).collect();
@@ -167,14 +188,19 @@ impl Forger {
         .map(|(name, value)| (format!("a header with {name}"), self.signed(&with(&self.header, name, value), &self.claims)))
         .collect();
         for kid in ["", "unknown", "../../../../dev/null", "/dev/null", "' or '1'='1", "key\0", "*", &"k".repeat(4000)] {
-            forgeries.push((format!("kid {:?}", &kid[..kid.len().min(20)]), self.signed(&with(&self.header, "kid", kid.into()), &self.claims)));
-            forgeries.push((format!("kid {:?} and an empty HMAC", &kid[..kid.len().min(20)]), self.hashed(&with(&self.header, "kid", kid.into()), b"")));
+            forgeries
+                .push((format!("kid {:?}", &kid[..kid.len().min(20)]), self.signed(&with(&self.header, "kid", kid.into()), &self.claims)));
+            forgeries.push((
+                format!("kid {:?} and an empty HMAC", &kid[..kid.len().min(20)]),
+                self.hashed(&with(&self.header, "kid", kid.into()), b""),
+            ));
         }
         for kid in [Value::Null, 0.into(), true.into(), json!([self.header["kid"]]), json!({})] {
             forgeries.push((format!("kid {kid}"), self.signed(&with(&self.header, "kid", kid), &self.claims)));
         }
         forgeries.push(("no kid".to_owned(), self.signed(&without(&self.header, "kid"), &self.claims)));
-        forgeries.push(("no kid, a key in the header".to_owned(), self.signed(&with(&without(&self.header, "kid"), "jwk", jwk), &self.claims)));
+        forgeries
+            .push(("no kid, a key in the header".to_owned(), self.signed(&with(&without(&self.header, "kid"), "jwk", jwk), &self.claims)));
         forgeries
     }
 
@@ -197,7 +223,10 @@ impl Forger {
         ];
         for (claim, value) in changes {
             forgeries.push((format!("{claim} changed"), format!("{header}.{}.{signature}", encode(&with(&self.claims, claim, value)))));
-            forgeries.push((format!("no {claim}"), format!("{header}.{}.{signature}", encode(&without(&with(&self.claims, claim, Value::Null), claim)))));
+            forgeries.push((
+                format!("no {claim}"),
+                format!("{header}.{}.{signature}", encode(&without(&with(&self.claims, claim, Value::Null), claim))),
+            ));
         }
         for typ in [json!("JWT"), json!("logout+jwt"), json!("application/at+jwt"), json!("AT+JWT "), Value::Null] {
             forgeries.push((format!("typ {typ}"), format!("{}.{claims}.{signature}", encode(&with(&self.header, "typ", typ)))));
@@ -225,9 +254,19 @@ impl Forger {
             ("the parts in another order", format!("{claims}.{header}.{signature}")),
             ("dots alone", "..".to_owned()),
             ("JSON serialisation", json!({"protected": header, "payload": claims, "signature": signature}).to_string()),
-            ("general JSON serialisation", json!({"payload": claims, "signatures": [{"protected": header, "signature": signature}]}).to_string()),
+            (
+                "general JSON serialisation",
+                json!({"payload": claims, "signatures": [{"protected": header, "signature": signature}]}).to_string(),
+            ),
             ("padding", format!("{genuine}==")),
-            ("padding in each part", self.genuine.split('.').map(|part| URL_SAFE.encode(URL_SAFE_NO_PAD.decode(part).expect("base64url"))).collect::<Vec<_>>().join(".")),
+            (
+                "padding in each part",
+                self.genuine
+                    .split('.')
+                    .map(|part| URL_SAFE.encode(URL_SAFE_NO_PAD.decode(part).expect("base64url")))
+                    .collect::<Vec<_>>()
+                    .join("."),
+            ),
             ("the signature as DER", format!("{header}.{claims}.{}", URL_SAFE_NO_PAD.encode(der))),
             ("twice", format!("{genuine}{genuine}")),
             ("twice with a comma", format!("{genuine},{genuine}")),
@@ -244,13 +283,19 @@ impl Forger {
         let mut forgeries = Vec::new();
         for claim in ["exp", "nbf", "iat"] {
             for raw in ["\"9999999999\"", "1e400", "-1", "9999999999.5", "null", "true", "[]", "{}", "18446744073709551616", "\"\""] {
-                forgeries.push((format!("{claim} {raw}"), self.signed_text(&format!("{}.{}", encode(&self.header), URL_SAFE_NO_PAD.encode(self.with_raw(claim, raw))))));
+                forgeries.push((
+                    format!("{claim} {raw}"),
+                    self.signed_text(&format!("{}.{}", encode(&self.header), URL_SAFE_NO_PAD.encode(self.with_raw(claim, raw)))),
+                ));
             }
         }
         for claim in ["iss", "aud", "sub", "client_id", "sid", "jti", "exp"] {
             forgeries.push((format!("no {claim}"), self.signed(&self.header, &without(&self.claims, claim))));
             for raw in ["{}", "[]", "[[]]", "null", "7", "true", "[null]", "\"\""] {
-                forgeries.push((format!("{claim} {raw}"), self.signed_text(&format!("{}.{}", encode(&self.header), URL_SAFE_NO_PAD.encode(self.with_raw(claim, raw))))));
+                forgeries.push((
+                    format!("{claim} {raw}"),
+                    self.signed_text(&format!("{}.{}", encode(&self.header), URL_SAFE_NO_PAD.encode(self.with_raw(claim, raw)))),
+                ));
             }
         }
         forgeries.push(("nbf in a year".to_owned(), self.signed(&self.header, &with(&self.claims, "nbf", json!(9_999_999_999_i64)))));

@@ -22,20 +22,32 @@ fn places(app: &App, user_name: &str) -> Vec<Place> {
     }
     for op in [Op::Username, Op::Valid, Op::SignOutV281] {
         let app = app.clone();
-        add("accessToken", format!("accessToken of {op:?}"), Box::new(move |secret| Call::new(op).with("accessToken", secret).by(app.who())));
+        add(
+            "accessToken",
+            format!("accessToken of {op:?}"),
+            Box::new(move |secret| Call::new(op).with("accessToken", secret).by(app.who())),
+        );
     }
     for op in Op::AUTHORIZES {
         let (by_bearer, by_cookie) = (app.clone(), app.clone());
         add("accessToken", format!("Bearer of {op:?}"), Box::new(move |secret| authorize(op, &by_bearer).by(Who::bearer(secret))));
         add("ticket", format!("cookie of {op:?}"), Box::new(move |secret| authorize(op, &by_cookie).by(Who::ticket(secret))));
     }
-    add("accessToken", "Bearer of operation 7".to_owned(), Box::new(|secret| Call::new(Op::Username).with("accessToken", "x").by(Who::bearer(secret))));
+    add(
+        "accessToken",
+        "Bearer of operation 7".to_owned(),
+        Box::new(|secret| Call::new(Op::Username).with("accessToken", "x").by(Who::bearer(secret))),
+    );
     add("ticket", "cookie of operation 8".to_owned(), Box::new(|secret| valid("x").by(Who::ticket(secret))));
     let id = app.id.clone();
     add("secret", "secret of Basic".to_owned(), Box::new(move |secret| valid("x").by(App::basic(&id, secret))));
     add("none", "app of Basic".to_owned(), Box::new(|secret| valid("x").by(App::basic(secret, secret))));
     let name = user_name.to_owned();
-    add("password", "password of sign-in".to_owned(), Box::new(move |secret| Call::new(Op::SignIn).with("userName", &name).with("password", secret)));
+    add(
+        "password",
+        "password of sign-in".to_owned(),
+        Box::new(move |secret| Call::new(Op::SignIn).with("userName", &name).with("password", secret)),
+    );
     add("none", "name at sign-in".to_owned(), Box::new(|secret| Call::new(Op::SignIn).with("userName", secret).with("password", secret)));
     places
 }
@@ -101,13 +113,20 @@ async fn h30_a_key_in_the_store_is_no_way_to_something_of_another_kind() {
     for kind in ["code", "refresh", "refresh_token", "ticket", "session", "app", "user", "family", "token"] {
         for separator in [":", "/", "\0", ".", "-", "_", "|"] {
             for secret in [&code, &tokens.refresh, &ticket] {
-                for forged in [format!("{kind}{separator}{secret}"), format!("{secret}{separator}{kind}"), format!("..{separator}{kind}{separator}{secret}")] {
+                for forged in [
+                    format!("{kind}{separator}{secret}"),
+                    format!("{secret}{separator}{kind}"),
+                    format!("..{separator}{kind}{separator}{secret}"),
+                ] {
                     let calls = [exchange(Op::TokenV2, &app, &forged), refresh(Op::TokenV2, &forged).by(app.who())];
                     for call in calls {
                         assert!(!gave_something(&world.call(Via::Native, &call).await), "{forged:?}");
                     }
                     if !separator.contains('\0') {
-                        assert!(!gave_something(&world.call(Via::Native, &authorize(Op::Authorize, &app).by(Who::ticket(&forged))).await), "{forged:?}");
+                        assert!(
+                            !gave_something(&world.call(Via::Native, &authorize(Op::Authorize, &app).by(Who::ticket(&forged))).await),
+                            "{forged:?}"
+                        );
                     }
                 }
             }

@@ -10,7 +10,14 @@ fn listeners(world: &World) -> [(&'static str, Listener); 3] {
 }
 
 fn request(path: &str) -> Vec<u8> {
-    h2::fields(&[(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x"), ("content-type", "application/grpc"), ("te", "trailers")])
+    h2::fields(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "x"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ])
 }
 
 fn is_going_away(bytes: &[u8]) -> bool {
@@ -53,7 +60,10 @@ async fn h29_headers_beyond_the_limit_are_refused_by_every_listener() {
         bytes.extend(h2::frame(h2::CONTINUATION, h2::END_HEADERS, 1, b""));
         bytes.extend(h2::frame(h2::DATA, h2::END_STREAM, 1, b"\0\0\0\0\0"));
         let ended = |bytes: &[u8]| {
-            is_going_away(bytes) || h2::frames(bytes).iter().any(|frame| frame.stream == 1 && (frame.kind == h2::RST_STREAM || frame.flags & h2::END_STREAM != 0))
+            is_going_away(bytes)
+                || h2::frames(bytes)
+                    .iter()
+                    .any(|frame| frame.stream == 1 && (frame.kind == h2::RST_STREAM || frame.flags & h2::END_STREAM != 0))
         };
         let answer = raw::exchange(&listener, &bytes, ended);
         let frames = h2::frames(&answer.0);
@@ -81,7 +91,10 @@ async fn h29_rapid_reset_closes_the_connection() {
         // Envoy may close the connection with no word of it.
         let pinged = raw_ping_after(&bytes);
         let survived = raw::exchange(&listener, &pinged, |bytes| is_going_away(bytes) || answered_ping(bytes));
-        assert!(is_going_away(&answer.0) || !answered_ping(&survived.0), "{name}: 2000 streams were opened and reset, and the connection goes on");
+        assert!(
+            is_going_away(&answer.0) || !answered_ping(&survived.0),
+            "{name}: 2000 streams were opened and reset, and the connection goes on"
+        );
         assert!(serves(&listener), "{name} serves everybody else");
     }
 }
@@ -116,6 +129,7 @@ async fn h29_a_message_beyond_the_limit_is_refused() {
     let world = World::shared().await;
     let long = "x".repeat(5 * 1024 * 1024);
     let reply = world.call(Via::Native, &Call::new(Op::SignIn).with("userName", "demo").with("password", long)).await;
-    let refused = matches!(reply.status, Status::Grpc(tonic::Code::OutOfRange | tonic::Code::ResourceExhausted | tonic::Code::InvalidArgument));
+    let refused =
+        matches!(reply.status, Status::Grpc(tonic::Code::OutOfRange | tonic::Code::ResourceExhausted | tonic::Code::InvalidArgument));
     assert!(refused, "{:?}", reply.status);
 }

@@ -102,7 +102,11 @@ async fn a36_a_sign_out_raced_by_refreshes_leaves_no_token_alive() {
         let tokens = world.tokens(&app, &ticket).await;
         let replies = all_at_once(&world, |caller| {
             let (op, via) = way(Op::REFRESHES, caller);
-            if caller == 32 { (via, Call::new(Op::SignOut).by(Who::ticket(&ticket))) } else { (via, refresh(op, &tokens.refresh).by(app.who())) }
+            if caller == 32 {
+                (via, Call::new(Op::SignOut).by(Who::ticket(&ticket)))
+            } else {
+                (via, refresh(op, &tokens.refresh).by(app.who()))
+            }
         });
         for reply in replies.await {
             if !reply.is_ok() {

@@ -195,7 +195,10 @@ async fn h11_an_expired_token_of_the_family_refreshes_and_opens_nothing_else() {
         }
         world.call(via, &Call::new(Op::Username).with("accessToken", &tokens.access).by(expired.clone())).await.refused(Case::Caller);
         world.call(via, &valid(&other_family.access).by(expired.clone())).await.refused(Case::Caller);
-        world.call(via, &Call::new(Op::SignOutV281).with("accessToken", &other_family.access).by(expired.clone())).await.refused(Case::Caller);
+        world
+            .call(via, &Call::new(Op::SignOutV281).with("accessToken", &other_family.access).by(expired.clone()))
+            .await
+            .refused(Case::Caller);
         world.call(via, &refresh(Op::TokenV2, &other_family.refresh).by(expired.clone())).await.refused(Case::Grant);
     }
     let mut latest = tokens.refresh.clone();

@@ -34,7 +34,8 @@ impl Scanner {
     }
 
     fn found_in(&self, place: &str, haystack: &[u8]) -> Vec<String> {
-        let starts = haystack.windows(8).enumerate().filter_map(|(at, start)| Some((at, self.needles.get::<[u8; 8]>(start.try_into().ok()?)?)));
+        let starts =
+            haystack.windows(8).enumerate().filter_map(|(at, start)| Some((at, self.needles.get::<[u8; 8]>(start.try_into().ok()?)?)));
         starts
             .flat_map(|(at, needles)| needles.iter().filter(move |(_, needle)| haystack[at..].starts_with(needle)))
             .map(|(what, _)| format!("{what} in {place}"))
@@ -68,11 +69,22 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 async fn be_busy(world: &World) -> Vec<String> {
     let mut errors = Vec::new();
     let app = world.app().await;
-    let chosen = App { secret: "demo-secret".to_owned(), id: "demo-app".to_owned(), redirect: "http://127.0.0.1:9999/cb".to_owned(), logout: "http://127.0.0.1:9999/logout".to_owned() };
-    world.remember([("secret", chosen.secret.clone()), ("password", "admin-password".to_owned()), ("password", "demo-password".to_owned())]);
+    let chosen = App {
+        secret: "demo-secret".to_owned(),
+        id: "demo-app".to_owned(),
+        redirect: "http://127.0.0.1:9999/cb".to_owned(),
+        logout: "http://127.0.0.1:9999/logout".to_owned(),
+    };
+    world.remember([
+        ("secret", chosen.secret.clone()),
+        ("password", "admin-password".to_owned()),
+        ("password", "demo-password".to_owned()),
+    ]);
     for via in Via::BOTH {
         let (user, ticket) = world.signed_in().await;
-        for (authorize_op, (exchange_op, refresh_op)) in Op::AUTHORIZES.into_iter().cycle().zip(Op::EXCHANGES.into_iter().zip(Op::REFRESHES)) {
+        for (authorize_op, (exchange_op, refresh_op)) in
+            Op::AUTHORIZES.into_iter().cycle().zip(Op::EXCHANGES.into_iter().zip(Op::REFRESHES))
+        {
             for app in [&app, &chosen] {
                 let code = world.call(via, &authorize(authorize_op, app).by(Who::ticket(&ticket))).await.text_of("code");
                 let first = world.call(via, &exchange(exchange_op, app, &code)).await.tokens();
@@ -81,7 +93,15 @@ async fn be_busy(world: &World) -> Vec<String> {
                 world.call(via, &valid(&second.access).by(app.who())).await.ok();
                 world.call(via, &Call::new(Op::Username).with("accessToken", &second.access).by(Who::ticket(&ticket))).await.ok();
                 world.call(via, &Call::new(Op::SignIn).with("userName", &user.name).with("password", &user.password)).await.ok();
-                errors.extend(misuse(world, via, app, &[code, first.refresh, second.access, ticket.clone(), app.secret.clone(), user.password.clone()]).await);
+                errors.extend(
+                    misuse(
+                        world,
+                        via,
+                        app,
+                        &[code, first.refresh, second.access, ticket.clone(), app.secret.clone(), user.password.clone()],
+                    )
+                    .await,
+                );
             }
         }
         world.call(via, &Call::new(Op::SignOut).by(Who::ticket(&ticket))).await.ok();
@@ -98,7 +118,9 @@ async fn misuse(world: &World, via: Via, app: &App, secrets: &[String]) -> Vec<S
             exchange(Op::ExchangeV281, app, "no-such-code").but("appid", Some(secret)),
             exchange(Op::TokenV1, app, "no-such-code").but("logoutUri", Some(&format!("http://elsewhere.invalid/{secret}"))),
             refresh(Op::RefreshV281, &format!("{secret}x")).by(app.who()),
-            authorize(Op::Authorize, app).but("redirectUri", Some(&format!("https://elsewhere.invalid/?x={secret}"))).by(Who::ticket(&format!("{secret}x"))),
+            authorize(Op::Authorize, app)
+                .but("redirectUri", Some(&format!("https://elsewhere.invalid/?x={secret}")))
+                .by(Who::ticket(&format!("{secret}x"))),
             authorize(Op::AuthorizeV281, app).but("appid", Some(secret)).but("state", Some(secret)).by(Who::bearer(&format!("{secret}x"))),
             Call::new(Op::Username).with("accessToken", format!("{secret}x")).by(App::basic(secret, secret)),
             Call::new(Op::SignIn).with("userName", secret).with("password", secret),
@@ -119,7 +141,11 @@ fn misuse_the_public_port(world: &World, secrets: &[(&'static str, String)]) -> 
     let mut errors = Vec::new();
     for (_, secret) in secrets.iter().step_by(9) {
         let secret: String = secret.replace(' ', "");
-        for (method, target) in [("GET", format!("/{secret}")), ("HEAD", format!("/open-api/supos/auth/v2/{secret}/valid")), ("POST", format!("/open-api/supos/auth/v2/{secret}/valid?x={secret}"))] {
+        for (method, target) in [
+            ("GET", format!("/{secret}")),
+            ("HEAD", format!("/open-api/supos/auth/v2/{secret}/valid")),
+            ("POST", format!("/open-api/supos/auth/v2/{secret}/valid?x={secret}")),
+        ] {
             let referer = format!("referer: https://app.invalid/?code={secret}");
             let agent = format!("user-agent: {secret}\t\"}}{{\" {secret}");
             let type_ = format!("content-type: {secret}/json");
@@ -140,7 +166,10 @@ async fn h16_no_secret_is_left_in_the_data_the_logs_the_metrics_or_the_errors() 
     // What Envoy has not yet written to its log it writes by the time it has served this.
     let last = unique("the-last-request");
     world.http.get(world.url("/oauth2/jwks")).header("x-request-id", &last).send().await.expect("an answer");
-    let id = world.http.get(world.url("/oauth2/jwks")).send().await.expect("an answer").headers()["x-request-id"].to_str().expect("an id").to_owned();
+    let id = world.http.get(world.url("/oauth2/jwks")).send().await.expect("an answer").headers()["x-request-id"]
+        .to_str()
+        .expect("an id")
+        .to_owned();
     world.envoy_log.wait_for(0, |line| line.contains(&id).then_some(())).expect("Envoy logs every request with its id");
     world.terminate();
 

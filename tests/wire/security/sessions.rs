@@ -1,6 +1,8 @@
 //! Sessions: what ends them, and that nothing of them is left.
 
-use supos_auth::grpc::pb::supos::auth::admin::v1::{ChangePasswordRequest, EndSessionRequest, EndUserSessionsRequest, ListSessionsRequest, SetPasswordRequest};
+use supos_auth::grpc::pb::supos::auth::admin::v1::{
+    ChangePasswordRequest, EndSessionRequest, EndUserSessionsRequest, ListSessionsRequest, SetPasswordRequest,
+};
 
 use crate::harness::{App, Call, Case, Op, Tokens, User, Via, Who, World, authorize, exchange, native, refresh};
 
@@ -74,8 +76,12 @@ async fn a52_signing_out_ends_codes_and_tokens_of_every_app_and_of_that_session_
 async fn a52_an_administrator_ends_one_session_or_all_of_a_user() {
     let world = World::shared().await;
     let (user, other) = (world.user().await, world.user().await);
-    let (first, second, third, others) =
-        (Session::new(&world, &user).await, Session::new(&world, &user).await, Session::new(&world, &user).await, Session::new(&world, &other).await);
+    let (first, second, third, others) = (
+        Session::new(&world, &user).await,
+        Session::new(&world, &user).await,
+        Session::new(&world, &user).await,
+        Session::new(&world, &other).await,
+    );
     let sid = crate::harness::claims(&first.apps[0].1.access)["sid"].as_str().expect("a session id").to_owned();
     let list = || ListSessionsRequest { user: format!("users/{}", user.id), ..Default::default() };
     let request = world.as_admin(list()).await;
@@ -129,7 +135,11 @@ async fn a62_who_changes_his_own_password_says_whether_his_other_sessions_go_on(
         };
         let wrong = ChangePasswordRequest { current_password: "not the password".to_owned(), ..message.clone() };
         assert!(world.users().change_password(native::request(wrong, &Who::ticket(&here.ticket))).await.is_err());
-        world.users().change_password(native::request(message, &Who::ticket(&here.ticket))).await.expect("one's own password can be changed");
+        world
+            .users()
+            .change_password(native::request(message, &Who::ticket(&here.ticket)))
+            .await
+            .expect("one's own password can be changed");
         here.assert_alive(&world).await;
         if keep { elsewhere.assert_alive(&world).await } else { elsewhere.assert_over(&world).await }
     }

@@ -67,7 +67,9 @@ async fn a40_codes_tickets_and_refresh_tokens_are_long_and_random() {
         // Places that vary, at the 5 bits that a character of any such alphabet has at least where it takes 20 values or more.
         let length = samples.iter().map(String::len).min().expect("samples");
         let wanted = if samples.len() > 100 { 20 } else { 12 };
-        let varied = (0..length).filter(|place| samples.iter().map(|sample| sample.as_bytes()[*place]).collect::<BTreeSet<u8>>().len() >= wanted).count();
+        let varied = (0..length)
+            .filter(|place| samples.iter().map(|sample| sample.as_bytes()[*place]).collect::<BTreeSet<u8>>().len() >= wanted)
+            .count();
         let bits = varied * if wanted == 20 { 5 } else { 4 };
         let hexadecimal = samples.iter().all(|sample| sample.bytes().all(|byte| byte.is_ascii_hexdigit()));
         assert!(bits >= 128 || (hexadecimal && length >= 32), "{what}: {varied} of {length} places vary");
@@ -104,8 +106,18 @@ fn mutations(good: &str) -> Vec<String> {
         mutations.push(format!("{good}{tail}"));
         mutations.push(format!("{tail}{good}"));
     }
-    mutations.extend([good.to_ascii_uppercase(), good.to_ascii_lowercase(), good.chars().rev().collect(), good.repeat(2), good.replace(['-', '_'], "+")]);
-    mutations.extend([good.replace('-', "+").replace('_', "/"), format!("{}={}", &good[..4], &good[4..]), good.bytes().map(|byte| format!("{byte:02x}")).collect()]);
+    mutations.extend([
+        good.to_ascii_uppercase(),
+        good.to_ascii_lowercase(),
+        good.chars().rev().collect(),
+        good.repeat(2),
+        good.replace(['-', '_'], "+"),
+    ]);
+    mutations.extend([
+        good.replace('-', "+").replace('_', "/"),
+        format!("{}={}", &good[..4], &good[4..]),
+        good.bytes().map(|byte| format!("{byte:02x}")).collect(),
+    ]);
     // The last character of base64url has bits to spare: another one may decode to the same bytes.
     let last = good.chars().last().expect("a character");
     let alphabet = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['-', '_']);
