@@ -12,22 +12,19 @@ pub(crate) fn root() -> &'static Path {
 
 /// Envoy: `ENVOY`, else the one that `make tools` fetched, else the one on the `PATH`.
 pub(crate) fn envoy() -> PathBuf {
+    let on_the_path = || env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join("envoy")).find(|path| path.is_file());
     named("ENVOY")
-        .or_else(|| fetched("envoy", 5))
-        .or_else(|| {
-            env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join("envoy")).find(|path| path.is_file())
-        })
+        .or_else(|| Some(root().join(".tools/envoy")).filter(|path| path.is_file()))
+        .or_else(on_the_path)
         .unwrap_or_else(|| panic!("Envoy is not there: run `make tools`, or name one in ENVOY"))
 }
 
 /// libfaketime, which gives one process a clock of its own: `FAKETIME_LIB`, else the one that `make tools` fetched, else the system's.
 pub(crate) fn faketime() -> PathBuf {
+    let fetched = root().join(".tools/venv/lib");
+    let folders = [fetched.as_path(), Path::new("/usr/lib"), Path::new("/usr/lib64"), Path::new("/usr/local/lib")];
     named("FAKETIME_LIB")
-        .or_else(|| fetched("libfaketime.so.1", 10))
-        .or_else(|| {
-            let folders = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
-            folders.iter().find_map(|folder| find(folder, "libfaketime.so.1", 3))
-        })
+        .or_else(|| folders.iter().find_map(|folder| find(folder, "libfaketime.so.1", 6)))
         .unwrap_or_else(|| panic!("libfaketime is not there: run `make tools`, or name it in FAKETIME_LIB"))
 }
 
@@ -35,10 +32,6 @@ fn named(variable: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env::var_os(variable).filter(|value| !value.is_empty())?);
     assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
     Some(path)
-}
-
-fn fetched(name: &str, depth: usize) -> Option<PathBuf> {
-    find(&root().join(".tools"), name, depth)
 }
 
 fn find(folder: &Path, name: &str, depth: usize) -> Option<PathBuf> {
