@@ -1,0 +1,36 @@
+//! The service and Envoy as real processes, and clients that speak to them.
+
+pub(crate) mod admin;
+pub(crate) mod call;
+pub(crate) mod clock;
+pub(crate) mod native;
+pub(crate) mod pair;
+pub(crate) mod process;
+pub(crate) mod raw;
+pub(crate) mod refusal;
+pub(crate) mod tools;
+pub(crate) mod world;
+
+pub(crate) use call::{Call, Op, Reply, Status, Tokens, Via, Who};
+pub(crate) use pair::{Pair, Setup};
+pub(crate) use refusal::Case;
+pub(crate) use world::{App, User, World, authorize, exchange, refresh, unique, valid};
+
+/// The true time, in seconds since the epoch.
+#[expect(clippy::disallowed_methods, reason = "the tests compare the service's clock with the true one")]
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
+    i64::try_from(since.as_secs()).expect("it is long before the end of time")
+}
+
+/// A part of a JWT that nobody has checked: 0 is the header, 1 the claims.
+pub(crate) fn jwt_part(token: &str, part: usize) -> serde_json::Value {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let part = token.split('.').nth(part).expect("a JWT has three parts");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("a part of a JWT is base64url")).expect("a part of a JWT is JSON")
+}
+
+/// The claims of an access token.
+pub(crate) fn claims(token: &str) -> serde_json::Value {
+    jwt_part(token, 1)
+}

@@ -1,0 +1,14 @@
+//! What callers may rely on, tested over the wire: the real service, the real Envoy, real clients.
+
+mod admin_api;
+mod answers;
+mod authorize;
+mod edge;
+mod errors;
+mod harness;
+mod inspect;
+mod life;
+mod lifetimes;
+mod parameters;
+mod restarts;
+mod security;

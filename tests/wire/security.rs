@@ -1,0 +1,17 @@
+//! The rows of docs/security.md. The name of a test begins with its row.
+
+mod clients;
+mod codes;
+mod disabled;
+mod edge;
+mod forgeries;
+mod forging;
+mod kinds;
+mod limits;
+mod races;
+mod refresh;
+mod retries;
+mod scan;
+mod sessions;
+mod storage;
+mod tokens;
