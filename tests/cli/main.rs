@@ -217,7 +217,7 @@ fn a_file_is_imported_as_a_whole() {
     assert_eq!((said.code, said.stdout.as_str()), (0, "imported 20000 users\n"), "{}", said.stderr);
     let seen = person.mock.seen();
     assert_eq!(seen.imported.len(), 20_000);
-    assert!(seen.imported[19_999].user.as_ref().is_some_and(|user| user.user_name == "user-19999" && user.enabled));
+    assert!(seen.imported[19_999].user.as_ref().is_some_and(|user| user.user_name == "user-19999" && user.enabled()));
 }
 
 #[test]
