@@ -128,7 +128,7 @@ impl Caller {
                 caller.refused = caller.app.is_none();
             }
             Some(Authorization::Bearer(token)) => {
-                let presented = core.issuer.read(token.expose());
+                let presented = core.issuer.read(token.expose(), core.now());
                 let grant = match &presented {
                     Some(presented) => core.inspect(presented).await?,
                     None => None,

@@ -117,7 +117,7 @@ async fn jwks(call: Call) -> Result<Answer<pb::GetJwksResponse>, Error> {
 fn published(core: &Core) -> Vec<pb::Jwk> {
     core.issuer
         .keys()
-        .public()
+        .public(core.now())
         .into_iter()
         .map(|key| pb::Jwk {
             kty: "EC".to_owned(),

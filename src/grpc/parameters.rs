@@ -58,7 +58,12 @@ impl Original {
             .bound(method, path)
             .ok_or(Error::NotOffered)?
             .into_iter()
-            .map(|(field, value)| Ok((field, decode(&value, "path")?)))
+            .map(|(field, value)| {
+                let value = decode(&value, "path")?;
+                // No token has one, and it would be a line of its own wherever it is written.
+                let has_control = value.chars().any(char::is_control);
+                if has_control { Err(Error::parameter("path", Problem::Malformed)) } else { Ok((field, value)) }
+            })
             .collect::<Result<_, Error>>()?;
         let query = query
             .split('&')

@@ -47,9 +47,17 @@ fn purpose(kid: &str) -> String {
     format!("signing key {kid}")
 }
 
-/// The key that signs at a moment: of those that may, the one that began last.
-fn signing<'a>(keys: impl Iterator<Item = &'a SigningKey>, now: Timestamp) -> Option<&'a SigningKey> {
-    keys.filter(|key| key.retired_at.is_none() && key.activates_at <= now).max_by_key(|key| (key.activates_at, key.created_at))
+/// The key that signs at a moment: of those that may, the one that began last. When the clock was set back to before all of them, the
+/// first one goes on.
+fn signing<'a>(keys: impl Iterator<Item = &'a SigningKey> + Clone, now: Timestamp) -> Option<&'a SigningKey> {
+    let live = keys.filter(|key| key.retired_at.is_none());
+    let begun = live.clone().filter(|key| key.activates_at <= now).max_by_key(|key| (key.activates_at, key.created_at));
+    begun.or_else(|| live.min_by_key(|key| (key.activates_at, key.created_at)))
+}
+
+/// Whether a key's tokens may still be good at a moment. Its record goes a little later.
+fn is_published(key: &SigningKey, now: Timestamp) -> bool {
+    key.expires_at.is_none_or(|expires_at| now < expires_at)
 }
 
 /// What `key` does at a moment, among all `keys`.
@@ -115,8 +123,8 @@ impl KeySet {
         self.keys.get(&active.kid).map(AsRef::as_ref)
     }
 
-    pub(super) fn published(&self, kid: &str) -> Option<&Key> {
-        self.keys.get(kid).map(AsRef::as_ref)
+    pub(super) fn published(&self, kid: &str, now: Timestamp) -> Option<&Key> {
+        self.keys.get(kid).map(AsRef::as_ref).filter(|key| is_published(&key.record, now))
     }
 
     /// Whether a key may sign now.
@@ -127,8 +135,8 @@ impl KeySet {
 
     /// The public halves, the oldest first.
     #[must_use]
-    pub fn public(&self) -> Vec<PublicKey> {
-        let mut records: Vec<&SigningKey> = self.keys.values().map(|key| &key.record).collect();
+    pub fn public(&self, now: Timestamp) -> Vec<PublicKey> {
+        let mut records: Vec<&SigningKey> = self.keys.values().map(|key| &key.record).filter(|key| is_published(key, now)).collect();
         records.sort_by(|a, b| (a.created_at, &a.kid).cmp(&(b.created_at, &b.kid)));
         records.iter().map(|key| PublicKey { kid: key.kid.clone(), x: key.x.clone(), y: key.y.clone() }).collect()
     }
