@@ -9,6 +9,8 @@ mod harness;
 mod inspect;
 mod life;
 mod lifetimes;
+mod newcomers;
+mod operators;
 mod parameters;
 mod restarts;
 mod security;
