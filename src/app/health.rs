@@ -28,13 +28,15 @@ pub(super) struct Health {
 
 impl Health {
     /// Not well, until it has been tried.
-    pub(super) fn new(admin: bool) -> Self {
+    pub(super) async fn new(admin: bool) -> Self {
         let mut services = vec![""];
         services.extend(grpc::SERVICES);
         if admin {
             services.extend(grpc::admin::SERVICES);
         }
-        Self { reporter: HealthReporter::new(), ready: Arc::default(), services: services.into() }
+        let health = Self { reporter: HealthReporter::new(), ready: Arc::default(), services: services.into() };
+        health.tell(false).await;
+        health
     }
 
     pub(super) fn reporter(&self) -> HealthReporter {
@@ -57,7 +59,6 @@ impl Health {
 
     /// Tries the store and the keys again and again.
     pub(super) async fn watch(self, core: Arc<Core>) {
-        self.tell(false).await;
         let mut tick = interval(TRY_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

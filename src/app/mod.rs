@@ -57,7 +57,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let listeners = Listeners::bind(&args).await?;
     let gate = Gate::new(Arc::clone(&core), &args.public_url);
     let (stop, stopping) = watch::channel(false);
-    let mut health = health::Health::new(!args.no_admin);
+    let mut health = health::Health::new(!args.no_admin).await;
     let mut servers = listeners.serve(&args, &gate, &health, metrics, &stopping)?;
     let mut background = JoinSet::new();
     background.spawn(health.clone().watch(Arc::clone(&core)));
@@ -76,8 +76,8 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
             Ok(Ok(())) | Err(_) => "a listener has ended by itself".into(),
         }),
     };
-    health.stop().await;
     background.shutdown().await;
+    health.stop().await;
     stop.send_replace(true);
     let drained = timeout(DRAIN, async { while servers.join_next().await.is_some() {} }).await;
     if drained.is_err() {

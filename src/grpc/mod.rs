@@ -34,3 +34,12 @@ pub fn add_to(routes: &mut RoutesBuilder, gate: &Gate) {
             v281::auth_service_server::AuthServiceServer::new(auth_v281::Service(gate.clone())).max_decoding_message_size(MAX_MESSAGE),
         );
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_descriptor_that_envoy_reads_is_that_of_the_protos() {
+        let committed = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/envoy/descriptor.pb")).unwrap();
+        assert!(committed == super::pb::DESCRIPTOR, "run `make descriptor`");
+    }
+}
