@@ -1,7 +1,7 @@
 //! A child process that never outlives the tests, and what it has logged.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{BufRead, BufReader, Read, Write},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -70,7 +70,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `program`, whose output goes to `log`.
-    pub(crate) fn start(program: OsString, arguments: Vec<OsString>, environment: &[(String, OsString)], log: &Log) -> Self {
+    pub(crate) fn start(program: &OsStr, arguments: Vec<OsString>, environment: &[(String, OsString)], log: &Log) -> Self {
         let mut child = Command::new("/bin/sh")
             .args(["-c", WRAPPER, "sh"])
             .arg("env")
@@ -79,7 +79,7 @@ impl Process {
                 setting.push(value);
                 setting
             }))
-            .arg(&program)
+            .arg(program)
             .args(arguments)
             .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::piped())
