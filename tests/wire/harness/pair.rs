@@ -199,7 +199,7 @@ fn start_service(setup: &Setup, folder: &Path, http: SocketAddr, clock: Option<&
     let environment = clock.map(Clock::environment).unwrap_or_default();
 
     let mark = log.mark();
-    let service = Process::start(env!("CARGO_BIN_EXE_supos-auth").as_ref(), arguments, &environment, log);
+    let service = Process::start(env!("CARGO_BIN_EXE_supos-auth").as_ref(), folder, arguments, &environment, log);
     let all = || log.since(mark).join("\n");
     let address = |listener: &str| {
         let found = log.wait_for(mark, |line| listening(line, listener));
@@ -237,5 +237,5 @@ fn start_envoy(folder: &Path, http: SocketAddr, log: &Log) -> Result<Process, St
     let mut arguments: Vec<OsString> = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "info"].map(OsString::from).into();
     arguments.extend(["--file-flush-interval-msec", "50", "-c"].map(OsString::from));
     arguments.push(file.into_os_string());
-    Ok(Process::start(envoy.as_os_str(), arguments, &[], log))
+    Ok(Process::start(envoy.as_os_str(), folder, arguments, &[], log))
 }
