@@ -213,9 +213,13 @@ async fn the_public_url_is_a_setting_whatever_the_headers_say() {
         "x-original-host: evil.invalid",
     ];
     let body = exchange(Op::TokenV2, &app, &code).json().to_string();
-    let mut request = format!("POST {} HTTP/1.1\r\n{}\r\n", Op::TokenV2.path(), forged.join("\r\n"));
-    request += &format!("authorization: {}\r\ncontent-type: application/json\r\n", app.who().0[0].1);
-    request += &format!("connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let request = format!(
+        "POST {} HTTP/1.1\r\n{}\r\nauthorization: {}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        Op::TokenV2.path(),
+        forged.join("\r\n"),
+        app.who().0[0].1,
+        body.len()
+    );
     let answer = raw::exchange(&raw::Listener::Tcp(world.http()), request.as_bytes(), |_| false);
     assert_eq!(answer.status(), Some(200), "{}", answer.text());
     assert!(!answer.text().contains("evil"), "{}", answer.text());

@@ -26,8 +26,8 @@ async fn a_body_of_64_kib_passes_and_one_byte_more_is_413() {
         let body = format!("{head}{}\"}}", "x".repeat(length - head.len() - 2));
         assert_eq!(body.len(), length);
         let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
-        let many: String =
-            body.as_bytes().chunks(1000).map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk))).collect();
+        let chunks = body.as_bytes().chunks(1000).map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)));
+        let many = chunks.collect::<Vec<String>>().concat();
         for (what, header, bytes) in [
             ("with its length", format!("content-length: {length}"), body.clone()),
             ("in one chunk", "transfer-encoding: chunked".to_owned(), chunked),
@@ -47,8 +47,13 @@ async fn a_body_of_64_kib_passes_and_one_byte_more_is_413() {
 async fn a_body_far_over_the_limit_is_413_before_it_is_read() {
     let world = World::shared().await;
     for op in Op::WITH_BODY {
-        let answer =
-            raw::request(world.http(), "POST", op.path(), &["content-type: application/json", "content-length: 5242880"], &[b' '; 70_000]);
+        let answer = raw::request(
+            world.http(),
+            "POST",
+            op.path(),
+            &["content-type: application/json", "content-length: 5242880"],
+            &vec![b' '; 70_000],
+        );
         assert_refused(&answer, 413, 100_106_500, "a length of 5 MiB");
     }
 }
@@ -113,7 +118,7 @@ async fn headers_over_24_kib_are_431_and_a_long_token_three_times_is_not() {
     let target = Op::Valid.path().replace("{accessToken}", &token);
     let headers = [format!("authorization: Bearer {token}"), format!("token: {token}")];
     let answer = raw::request(world.http(), "GET", &target, &headers.each_ref().map(String::as_str), b"");
-    assert_eq!(answer.status(), Some(401), "the caller is judged, as ever: {}", answer.text());
+    assert_eq!((answer.status(), answer.json()), (Some(200), json!({"valid": false})), "{}", answer.text());
 }
 
 #[tokio::test]
@@ -256,12 +261,13 @@ async fn a_trailing_slash_changes_no_rule() {
 async fn a_token_in_a_path_that_is_no_text_is_refused() {
     let world = World::shared().await;
     let (app, ..) = world.family().await;
-    for bad in ["%ff", "a%C3%28", "%zz", "%", "%4", "%00", "a%0Ab", "%0d%0aset-cookie:x"] {
-        let target = Op::Valid.path().replace("{accessToken}", bad);
+    // What is text, if an odd one, is a token that nobody has signed.
+    for (piece, status) in [("%ff", 400), ("a%C3%28", 400), ("%zz", 400), ("%", 400), ("%4", 400), ("a%20b", 200), ("%E4%BD%A0", 200)] {
+        let target = Op::Valid.path().replace("{accessToken}", piece);
         let header = format!("authorization: {}", app.who().0[0].1);
         let answer = raw::request(world.http(), "GET", &target, &[&header], b"");
-        assert_eq!(answer.status(), Some(400), "{bad}: {}", answer.text());
-        assert!(answer.json()["code"].is_i64(), "{bad}: {}", answer.text());
+        assert_eq!(answer.status(), Some(status), "{piece}: {}", answer.text());
+        assert!(answer.json()["code"].is_i64() || answer.json()["valid"] == false, "{piece}: {}", answer.text());
     }
 }
 

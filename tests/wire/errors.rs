@@ -2,7 +2,7 @@
 
 mod rows;
 
-use crate::harness::{App, Call, Case, Op, Tokens, User, Via, Who, World, authorize, exchange, refresh, unique, valid};
+use crate::harness::{App, Call, Case, Op, Tokens, User, Via, Who, World, authorize, exchange, forged, refresh, unique, valid};
 use rows::{Row, rows};
 use supos_auth::grpc::pb::supos::auth::admin::v1::DisableAppRequest;
 
@@ -53,9 +53,7 @@ impl Fixture {
         let ended_code = world.code(&app, Who::ticket(&ended_ticket)).await;
         world.call(Via::Native, &Call::new(Op::SignOut).by(Who::ticket(&ended_ticket))).await.ok();
 
-        let (signed, signature) = tokens.access.rsplit_once('.').expect("three parts");
-        let first_character = if signature.starts_with('A') { "B" } else { "A" };
-        let forged_access_token = format!("{signed}.{first_character}{}", &signature[1..]);
+        let forged_access_token = forged(&tokens.access);
         Self {
             app,
             other_app,

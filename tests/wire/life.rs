@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use crate::harness::{App, Call, Case, Op, Tokens, User, Via, Who, World, authorize, exchange, refresh, valid};
+use crate::harness::{
+    App, Call, Case, Op, Tokens, User,
+    Via::{self, Envoy, Native},
+    Who, World, authorize, exchange, refresh, valid,
+};
 
 /// The surface of each step of a life.
 struct Route {
@@ -87,7 +91,6 @@ async fn a_token_lives_through_native_grpc_alone() {
 #[tokio::test]
 async fn what_one_surface_gives_the_other_takes() {
     let world = World::shared().await;
-    use Via::{Envoy, Native};
     let there = Route { sign_in: Envoy, authorize: Native, exchange: Envoy, ask: Native, refresh: Envoy, sign_out: Native };
     let back = Route { sign_in: Native, authorize: Envoy, exchange: Native, ask: Envoy, refresh: Native, sign_out: Envoy };
     for route in [there, back] {

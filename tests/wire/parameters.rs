@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{App, Call, Case, Op, Reply, Status, Tokens, User, Via, Who, World, authorize, exchange, valid, world::query};
+use crate::harness::{App, Call, Case, Op, Reply, Status, Tokens, User, Via, Who, World, authorize, exchange, spelt, valid, world::query};
 
 /// A good HTTP call of an operation that takes a query: its path, its query and its caller.
 struct QueryCall {
@@ -99,7 +99,7 @@ async fn a_known_parameter_given_twice_is_refused_in_queries_however_it_is_spelt
                 }
             }
             // Encoded, it is the same name.
-            let encoded: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let encoded = spelt(name, |byte| format!("%{byte:02x}"));
             call.send(&world, &format!("&{encoded}=x")).await.refused(Case::Parameter);
         }
         if Op::AUTHORIZES.contains(&call.op) {
@@ -123,7 +123,7 @@ async fn a_known_field_given_twice_is_refused_in_json_however_it_is_spelt() {
                     reply.echoes_nothing_of(&call);
                 }
             }
-            let escaped: String = name.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
+            let escaped = spelt(name, |byte| format!("\\u{byte:04x}"));
             let twice = format!("{},\"{escaped}\":\"x\"}}", body.strip_suffix('}').expect("an object"));
             world.post(call.op, call.op.path(), twice, &call.who).await.refused(Case::Parameter);
         }

@@ -30,6 +30,18 @@ pub(crate) fn jwt_part(token: &str, part: usize) -> serde_json::Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("a part of a JWT is base64url")).expect("a part of a JWT is JSON")
 }
 
+/// A text with each byte written in another way.
+pub(crate) fn spelt(text: &str, spell: impl Fn(u8) -> String) -> String {
+    text.bytes().map(spell).collect::<Vec<String>>().concat()
+}
+
+/// The token with another signature of the same form.
+pub(crate) fn forged(token: &str) -> String {
+    let (signed, signature) = token.rsplit_once('.').expect("a JWT has three parts");
+    let first = if signature.starts_with('A') { "B" } else { "A" };
+    format!("{signed}.{first}{}", &signature[1..])
+}
+
 /// The claims of an access token.
 pub(crate) fn claims(token: &str) -> serde_json::Value {
     jwt_part(token, 1)

@@ -1,4 +1,5 @@
 //! Native gRPC: every documented operation through the generated clients.
+#![expect(deprecated, reason = "the older generations are deprecated, and served")]
 
 use prost::Message as _;
 use reqwest::header::HeaderMap;

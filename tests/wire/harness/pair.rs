@@ -55,7 +55,7 @@ pub(crate) struct Pair {
     setup: Setup,
     service: Option<Process>,
     listening: Listening,
-    // Keeps the port ours: Envoy shares it by SO_REUSEPORT, nobody else may.
+    // Keeps the port ours: Envoy shares it by `SO_REUSEPORT`, nobody else may.
     _reservation: TcpSocket,
     http: SocketAddr,
     envoy: Process,
@@ -178,7 +178,7 @@ fn data(folder: &Path) -> PathBuf {
     folder.join("data")
 }
 
-/// A port that nobody else can bind, except by SO_REUSEPORT as Envoy does.
+/// A port that nobody else can bind, except by `SO_REUSEPORT` as Envoy does.
 fn reserve_port() -> std::io::Result<(TcpSocket, SocketAddr)> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseport(true)?;
@@ -199,7 +199,7 @@ fn start_service(setup: &Setup, folder: &Path, http: SocketAddr, clock: Option<&
     let environment = clock.map(Clock::environment).unwrap_or_default();
 
     let mark = log.mark();
-    let service = Process::start(env!("CARGO_BIN_EXE_supos-auth").into(), arguments, &environment, log);
+    let service = Process::start(env!("CARGO_BIN_EXE_supos-auth").as_ref(), folder, arguments, &environment, log);
     let all = || log.since(mark).join("\n");
     let address = |listener: &str| {
         let found = log.wait_for(mark, |line| listening(line, listener));
@@ -237,5 +237,5 @@ fn start_envoy(folder: &Path, http: SocketAddr, log: &Log) -> Result<Process, St
     let mut arguments: Vec<OsString> = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "info"].map(OsString::from).into();
     arguments.extend(["--file-flush-interval-msec", "50", "-c"].map(OsString::from));
     arguments.push(file.into_os_string());
-    Ok(Process::start(envoy.into_os_string(), arguments, &[], log))
+    Ok(Process::start(envoy.as_os_str(), folder, arguments, &[], log))
 }

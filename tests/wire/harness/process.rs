@@ -1,8 +1,10 @@
 //! A child process that never outlives the tests, and what it has logged.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
+    fs,
     io::{BufRead, BufReader, Read, Write},
+    path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -12,9 +14,15 @@ use std::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts a watchdog and then becomes the program. The watchdog reads what was the program's standard input: its end without
-/// a line before it means that the tests are gone, however they went. SIGXFSZ is ignored so that a file size limit is an error
-/// of `write` and not the end of the process.
-const WRAPPER: &str = r#"trap '' XFSZ; exec 3<&0; (read -r _ <&3 || kill -KILL $$) >/dev/null 2>&1 & exec "$@" </dev/null 3<&-"#;
+/// a line before it means that the tests are gone, however they went; then nothing of the program stays, and of its folder (`$1`) neither.
+/// SIGXFSZ is ignored so that a file size limit is an error of `write` and not the end of the process.
+const WRAPPER: &str = r#"
+    trap '' XFSZ
+    folder=$1; shift
+    exec 3<&0
+    (read -r _ <&3 || { kill -KILL $$; rm -rf "$folder" /dev/shm/faketime_shm_$$ /dev/shm/sem.faketime_sem_$$; }) >/dev/null 2>&1 &
+    exec "$@" </dev/null 3<&-
+"#;
 
 /// The lines that a process has written so far, to standard output and standard error.
 #[derive(Clone, Default)]
@@ -69,17 +77,18 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `program`, whose output goes to `log`.
-    pub(crate) fn start(program: OsString, arguments: Vec<OsString>, environment: &[(String, OsString)], log: &Log) -> Self {
+    /// Starts `program`, whose output goes to `log` and whose files are in `folder`.
+    pub(crate) fn start(program: &OsStr, folder: &Path, arguments: Vec<OsString>, environment: &[(String, OsString)], log: &Log) -> Self {
         let mut child = Command::new("/bin/sh")
             .args(["-c", WRAPPER, "sh"])
+            .arg(folder)
             .arg("env")
             .args(environment.iter().map(|(name, value)| {
                 let mut setting = OsString::from(format!("{name}="));
                 setting.push(value);
                 setting
             }))
-            .arg(&program)
+            .arg(program)
             .args(arguments)
             .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::piped())
@@ -139,6 +148,11 @@ impl Drop for Process {
             self.dismiss_watchdog();
         }
         let _ = self.child.wait();
+        // What libfaketime leaves behind when its process is killed.
+        let id = self.child.id();
+        for left in [format!("faketime_shm_{id}"), format!("sem.faketime_sem_{id}")] {
+            let _ = fs::remove_file(Path::new("/dev/shm").join(left));
+        }
     }
 }
 

@@ -83,6 +83,17 @@ fn talk(mut stream: impl Read + Write, bytes: &[u8], done: impl Fn(&[u8]) -> boo
     RawAnswer(answer)
 }
 
+/// Whether these bytes are a whole HTTP/1 answer, as far as its own headers say. A server may keep the connection for a while.
+fn is_whole(bytes: &[u8], has_body: bool) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let head = head.to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")).and_then(|length| length.trim().parse::<usize>().ok());
+    !has_body
+        || length
+            .map_or_else(|| head.contains("\ntransfer-encoding: chunked") && body.ends_with("0\r\n\r\n"), |length| body.len() >= length)
+}
+
 /// One HTTP/1.1 request, after which the server closes the connection. `headers` are whole lines.
 pub(crate) fn request(address: SocketAddr, method: &str, target: &str, headers: &[&str], body: &[u8]) -> RawAnswer {
     let mut bytes = format!("{method} {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n").into_bytes();
@@ -92,7 +103,7 @@ pub(crate) fn request(address: SocketAddr, method: &str, target: &str, headers: 
     }
     bytes.extend_from_slice(b"\r\n");
     bytes.extend_from_slice(body);
-    exchange(&Listener::Tcp(address), &bytes, |_| false)
+    exchange(&Listener::Tcp(address), &bytes, |answer| is_whole(answer, method != "HEAD"))
 }
 
 /// The status that a GET gets, or none when nobody answers.
@@ -100,7 +111,7 @@ pub(crate) fn status_of(address: SocketAddr, target: &str) -> Option<u16> {
     let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let bytes = format!("GET {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    talk(stream, bytes.as_bytes(), |_| false).status()
+    talk(stream, bytes.as_bytes(), |answer| is_whole(answer, true)).status()
 }
 
 /// HTTP/2 frames (RFC 9113).

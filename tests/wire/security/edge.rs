@@ -1,5 +1,7 @@
 //! What Envoy's port and the listeners behind it must not let through.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -161,7 +163,6 @@ async fn h2_the_edge_socket_has_no_admin_service_and_no_reflection() {
         assert!(frames.iter().any(|frame| frame.kind == h2::HEADERS && frame.stream == 1), "{path}: {frames:?}");
     }
     // The socket is the service's user's alone.
-    use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(world.edge()).expect("the socket").permissions().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 }
@@ -326,7 +327,7 @@ async fn h14_no_refusal_quotes_what_was_sent() {
             format!("grant_type=authorization_code&code={secret}"),
             format!("{{\"grantType\":\"{secret}\",\"code\":\"{secret}\"}}"),
             format!("{{\"grantType\": {secret}"),
-            format!("{secret}"),
+            secret.clone(),
             format!("{{\"userName\":\"{secret}\",\"password\":\"{secret}\",\"{secret}\":\"{secret}\"}}"),
         ];
         let mut answers = Vec::new();

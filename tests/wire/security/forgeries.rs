@@ -15,12 +15,15 @@ async fn refused_everywhere(world: &World, app: &App, tokens: &Tokens, forgeries
     let mut wrong = Vec::new();
     for (index, (what, forged)) in forgeries.iter().enumerate() {
         let bearer = Who::bearer(forged);
+        // A comma in the header may be two headers that Envoy has joined, and is refused for that.
+        let joined = forged.contains(',');
+        let no_caller: &[Case] = if joined { &[Case::Parameter] } else { &[Case::Caller] };
         let as_bearer: [(Call, &[Case]); 5] = [
-            (Call::new(Op::Username).with("accessToken", forged).by(bearer.clone()), &[Case::Caller]),
-            (Call::new(Op::SignOutV281).with("accessToken", forged).by(bearer.clone()), &[Case::Caller]),
-            (authorize(Op::Authorize, app).by(bearer.clone()), &[Case::Caller]),
-            (refresh(Op::TokenV2, &tokens.refresh).by(bearer.clone()), &[Case::Caller]),
-            (valid(&tokens.access).by(bearer.clone()), &[Case::Caller]),
+            (Call::new(Op::Username).with("accessToken", forged).by(bearer.clone()), no_caller),
+            (Call::new(Op::SignOutV281).with("accessToken", forged).by(bearer.clone()), no_caller),
+            (authorize(Op::Authorize, app).by(bearer.clone()), no_caller),
+            (refresh(Op::TokenV2, &tokens.refresh).by(bearer.clone()), no_caller),
+            (valid(&tokens.access).by(bearer.clone()), no_caller),
         ];
         let as_parameter: [(Call, &[Case]); 2] = [
             (Call::new(Op::Username).with("accessToken", forged).by(app.who()), &[Case::Grant]),
@@ -34,7 +37,7 @@ async fn refused_everywhere(world: &World, app: &App, tokens: &Tokens, forgeries
                     wrong.push(format!("{what}, operation {:?} {via:?}: {:?} {}", call.op, reply.status, reply.text));
                 }
             }
-            for who in [app.who(), bearer.clone()] {
+            for who in if joined { vec![app.who()] } else { vec![app.who(), bearer.clone()] } {
                 let reply = world.call(via, &valid(forged).by(who)).await;
                 if !reply.is_ok() || reply.body["valid"] != false {
                     wrong.push(format!("{what}, operation 8 {via:?}: {:?} {}", reply.status, reply.text));
@@ -42,7 +45,8 @@ async fn refused_everywhere(world: &World, app: &App, tokens: &Tokens, forgeries
             }
         }
         let admin = world.users().list_users(native::request(ListUsersRequest::default(), &bearer)).await;
-        if admin.err().map(|status| status.code()) != Some(tonic::Code::Unauthenticated) {
+        let refused = if joined { tonic::Code::InvalidArgument } else { tonic::Code::Unauthenticated };
+        if admin.err().map(|status| status.code()) != Some(refused) {
             wrong.push(format!("{what}: the admin API"));
         }
     }

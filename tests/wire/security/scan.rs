@@ -11,7 +11,7 @@ use base64::{
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 
-use crate::harness::{App, Call, Op, Setup, Via, Who, World, authorize, exchange, raw, refresh, unique, valid};
+use crate::harness::{App, Call, Op, Setup, Via, Who, World, authorize, exchange, raw, refresh, spelt, unique, valid};
 
 /// Finds any of many secrets, as they are and in the usual encodings, in one pass.
 struct Scanner {
@@ -44,7 +44,7 @@ impl Scanner {
 }
 
 fn encodings(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = spelt(secret, |byte| format!("{byte:02x}"));
     let mut encodings = vec![("raw", secret.as_bytes().to_vec()), ("hex", hex.to_uppercase().into_bytes()), ("hex", hex.into_bytes())];
     for (offset, skip) in [(0, 0), (1, 2), (2, 3)] {
         // Base64 of the secret as it looks in the middle of something longer: without the characters that its neighbours share.

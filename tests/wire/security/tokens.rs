@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::harness::{App, Call, Case, Op, Tokens, Via, Who, World, authorize, exchange, refresh, valid};
+use crate::harness::{App, Call, Case, Op, Tokens, Via, Who, World, authorize, exchange, refresh, spelt, valid};
 
 /// Checks that an access token of a session or family that has ended is good nowhere.
 async fn assert_dead_everywhere(world: &World, app: &App, tokens: &Tokens) {
@@ -116,7 +116,7 @@ fn mutations(good: &str) -> Vec<String> {
     mutations.extend([
         good.replace('-', "+").replace('_', "/"),
         format!("{}={}", &good[..4], &good[4..]),
-        good.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        spelt(good, |byte| format!("{byte:02x}")),
     ]);
     // The last character of base64url has bits to spare: another one may decode to the same bytes.
     let last = good.chars().last().expect("a character");
