@@ -304,11 +304,8 @@ mod tests {
         for arg in Cli::command().get_arguments().filter(|arg| arg.get_id() != "help") {
             let flag = arg.get_long().unwrap();
             let takes_value = arg.get_action().takes_values();
-            let values: Vec<String> = if takes_value {
-                arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()
-            } else {
-                Vec::new()
-            };
+            let values: Vec<String> =
+                if takes_value { arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect() } else { Vec::new() };
             let value = match arg.get_value_names() {
                 Some(_) if !values.is_empty() => format!(" {}", values.join("\\|")),
                 Some([name]) if takes_value => format!(" {name}"),
@@ -316,7 +313,8 @@ mod tests {
             };
             let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
             let env = arg.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let default = if takes_value { arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect() } else { String::new() };
+            let default =
+                if takes_value { arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect() } else { String::new() };
             let help = arg.get_long_help().or(arg.get_help()).unwrap().to_string();
             writeln!(made, "| `--{flag}{value}` | {} | {} | {}. |", code(&env), code(&default), help.replace('\n', " ")).unwrap();
         }
