@@ -100,7 +100,9 @@ const fn name(code: Code) -> &'static str {
 }
 
 /// What a caller of one generation sees: the HTTP status, the gRPC status and the number.
-fn seen(error: &Error, dialect: Dialect) -> (u16, Code, u32) {
+type Seen = (u16, Code, u32);
+
+fn seen(error: &Error, dialect: Dialect) -> Seen {
     let over_http = status(error, dialect, Reader::Envoy, Language::English).code();
     let row = row_of(error, dialect);
     (http(over_http), row.code, row.number)
@@ -191,7 +193,7 @@ fn the_numbers_are_those_that_were_published() {
     let parameter = [(400, Code::InvalidArgument, 100_106_500), (400, Code::InvalidArgument, 800_003)];
     let token = [(401, Code::Unauthenticated, 100_106_403), (400, Code::InvalidArgument, 800_003)];
     let everywhere = |http, code, number| [(http, code, number); 2];
-    let published: [(&[&str], [(u16, Code, u32); 2]); 11] = [
+    let published: [(&[&str], [Seen; 2]); 11] = [
         (&["INVALID_PARAMETER"], parameter),
         (&["UNKNOWN_APP", "NO_SINGLE_APP", "REDIRECT_URI_MISMATCH"], parameter),
         (&["CODE_REFUSED"], token),
