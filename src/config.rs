@@ -255,7 +255,9 @@ impl ServeArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use std::fmt::Write as _;
+
+    use clap::{CommandFactory as _, Parser};
 
     use super::*;
 
@@ -294,5 +296,29 @@ mod tests {
         assert_eq!(mistakes(&["--dev", "--ops-listen", "0.0.0.0:1"]).len(), 1);
         assert_eq!(mistakes(&["--dev", "--grpc-listen", "10.0.0.1:1"]).len(), 1);
         assert_eq!(mistakes(&["--dev", "--edge-listen", "10.0.0.1:1", "--edge-secret-file", "f"]).len(), 1);
+    }
+
+    #[test]
+    fn every_setting_is_in_docs_configuration() {
+        let mut made = String::from("\n| flag | environment | default | |\n|---|---|---|---|\n");
+        for arg in Cli::command().get_arguments().filter(|arg| arg.get_id() != "help") {
+            let flag = arg.get_long().unwrap();
+            let takes_value = arg.get_action().takes_values();
+            let values: Vec<String> =
+                if takes_value { arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect() } else { Vec::new() };
+            let value = match arg.get_value_names() {
+                Some(_) if !values.is_empty() => format!(" {}", values.join("\\|")),
+                Some([name]) if takes_value => format!(" {name}"),
+                _ => String::new(),
+            };
+            let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
+            let env = arg.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let default =
+                if takes_value { arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect() } else { String::new() };
+            let help = arg.get_long_help().or(arg.get_help()).unwrap().to_string();
+            writeln!(made, "| `--{flag}{value}` | {} | {} | {}. |", code(&env), code(&default), help.replace('\n', " ")).unwrap();
+        }
+        made.push('\n');
+        crate::documents::check("docs/configuration.md", &made);
     }
 }

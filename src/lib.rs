@@ -10,6 +10,8 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod dialect;
+#[cfg(test)]
+mod documents;
 pub mod grpc;
 pub mod issuer;
 pub mod store;

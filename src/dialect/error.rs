@@ -115,3 +115,6 @@ pub fn text_of(error: &Error, language: Language) -> String {
     }
     .to_owned()
 }
+
+#[cfg(test)]
+mod tests;

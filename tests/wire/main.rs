@@ -5,6 +5,7 @@ mod answers;
 mod authorize;
 mod edge;
 mod errors;
+mod examples;
 mod harness;
 mod inspect;
 mod life;
