@@ -52,12 +52,12 @@ pub struct ServeArgs {
     pub grpc_tls_key: Option<PathBuf>,
 
     /// Leave out the admin API.
-    #[arg(long, env = "SUPOS_AUTH_NO_ADMIN", action = ArgAction::SetTrue, conflicts_with = "admin_without_tls")]
+    #[arg(long, env = "SUPOS_AUTH_NO_ADMIN", action = ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new(), conflicts_with = "admin_without_tls")]
     pub no_admin: bool,
 
     /// Serve the admin API without TLS where --grpc-listen is not a loopback address. Passwords and tickets cross that network in the
     /// clear.
-    #[arg(long, env = "SUPOS_AUTH_ADMIN_WITHOUT_TLS", action = ArgAction::SetTrue)]
+    #[arg(long, env = "SUPOS_AUTH_ADMIN_WITHOUT_TLS", action = ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
     pub admin_without_tls: bool,
 
     /// Where Envoy, and nobody else, connects: `unix:PATH`, or an address, which needs --edge-secret-file. [default: `unix:DATA_DIR/edge.sock`]

@@ -1,5 +1,7 @@
 //! Logs and metrics.
 
+use std::time::Duration;
+
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -7,6 +9,18 @@ use crate::config::LogFormat;
 
 /// The upper bounds of the buckets that durations are counted in, in seconds.
 const DURATIONS: [f64; 12] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
+
+/// How often samples are made into counts. Until then each takes memory.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Makes samples into counts, for ever.
+pub async fn keep_up(metrics: PrometheusHandle) {
+    let mut tick = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        tick.tick().await;
+        metrics.run_upkeep();
+    }
+}
 
 /// Begins to log, and to count.
 ///

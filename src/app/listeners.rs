@@ -9,7 +9,7 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt as _, wrappers::UnixListenerStream};
 use tonic::{
     service::{Routes, RoutesBuilder},
     transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
@@ -32,6 +32,8 @@ use crate::{
     },
 };
 
+/// How long to wait after a connection could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// The fewest characters of the edge's secret.
 const MIN_EDGE_SECRET: usize = 32;
 /// The most bytes of headers on the edge: above Envoy's own limit, which answers in our words.
@@ -101,11 +103,11 @@ impl Listeners {
             server = server.tls_config(tls).map_err(|error| format!("--grpc-tls-cert and --grpc-tls-key cannot be used: {error}"))?;
         }
         let routes = native_routes(gate, health, !args.no_admin)?;
-        let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
+        let incoming = going_on(TcpIncoming::from(self.grpc).with_nodelay(Some(true)));
         let stop = stopped();
         servers.spawn(async move { Ok(server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?) });
 
-        let incoming = TcpIncoming::from(self.ops).with_nodelay(Some(true));
+        let incoming = going_on(TcpIncoming::from(self.ops).with_nodelay(Some(true)));
         let stop = stopped();
         let routes = Routes::from(ops_routes(health, metrics));
         servers.spawn(async move {
@@ -116,14 +118,14 @@ impl Listeners {
         match self.edge {
             Edge::Unix(listener) => {
                 let routes = edge_routes(gate, health, None);
-                let incoming = UnixListenerStream::new(listener);
+                let incoming = going_on(UnixListenerStream::new(listener));
                 servers.spawn(async move {
                     Ok(hardened(EDGE_HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
                 });
             }
             Edge::Tcp(listener, secret) => {
                 let routes = edge_routes(gate, health, Some(Arc::new(secret)));
-                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                let incoming = going_on(TcpIncoming::from(listener).with_nodelay(Some(true)));
                 servers.spawn(async move {
                     Ok(hardened(EDGE_HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
                 });
@@ -131,6 +133,19 @@ impl Listeners {
         }
         Ok(servers)
     }
+}
+
+/// Goes on accepting after an error, such as that too many files are open: a flood of connections must not end the service.
+fn going_on<T>(incoming: impl Stream<Item = io::Result<T>>) -> impl Stream<Item = io::Result<T>> {
+    incoming
+        .then(async |accepted| {
+            if let Err(error) = &accepted {
+                tracing::warn!("a connection could not be accepted: {error}");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+            accepted
+        })
+        .filter(Result::is_ok)
 }
 
 async fn bind(listener: &'static str, address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, StartError> {
@@ -207,10 +222,7 @@ fn panicked(reader: Reader) -> axum::response::Response {
 }
 
 fn ops_routes(health: &Health, metrics: PrometheusHandle) -> Router {
-    let render = async |State(metrics): State<PrometheusHandle>| {
-        metrics.run_upkeep();
-        ([("content-type", "text/plain; version=0.0.4")], metrics.render())
-    };
+    let render = async |State(metrics): State<PrometheusHandle>| ([("content-type", "text/plain; version=0.0.4")], metrics.render());
     let health = health.clone();
     let ready = move || {
         let ready = health.is_ready();

@@ -54,9 +54,20 @@ pub(super) fn make_if_missing(path: &Path) -> Result<(), StartError> {
 }
 
 fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    // It gets its name once it is whole: a kill in between leaves no half of it.
+    let mut unnamed = path.as_os_str().to_owned();
+    unnamed.push(".new");
+    let unnamed = Path::new(&unnamed);
+    match fs::remove_file(unnamed) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(unnamed)?;
     file.write_all(content)?;
     file.sync_all()?;
+    let named = fs::hard_link(unnamed, path);
+    fs::remove_file(unnamed)?;
+    named?;
     sync_folder_of(path)
 }
 

@@ -58,8 +58,9 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let gate = Gate::new(Arc::clone(&core), &args.public_url);
     let (stop, stopping) = watch::channel(false);
     let mut health = health::Health::new(!args.no_admin).await;
-    let mut servers = listeners.serve(&args, &gate, &health, metrics, &stopping)?;
+    let mut servers = listeners.serve(&args, &gate, &health, metrics.clone(), &stopping)?;
     let mut background = JoinSet::new();
+    background.spawn(telemetry::keep_up(metrics));
     background.spawn(health.clone().watch(Arc::clone(&core)));
     background.spawn(purge(Arc::clone(&core)));
     background.spawn(keep_keys(Arc::clone(&core)));
@@ -70,7 +71,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
             tracing::info!(signal, "stopping: no new calls are taken, calls in flight end");
             Ok(())
         }
-        () = core.store.failed() => Err("the store has failed; start the service anew".into()),
+        cause = core.store.failed() => Err(format!("the store has failed: {cause}; see to it and start the service anew").into()),
         Some(ended) = servers.join_next() => Err(match ended {
             Ok(Err(error)) => error,
             Ok(Ok(())) | Err(_) => "a listener has ended by itself".into(),
@@ -84,9 +85,14 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
         tracing::warn!("some calls did not end in {} s and are cut off", DRAIN.as_secs());
         servers.shutdown().await;
     }
-    core.store.flush().await.map_err(|error| format!("the last writes may not be on disk: {error}"))?;
+    outcome?;
+    match timeout(DRAIN, core.store.flush()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(format!("the last writes may not be on disk: {error}").into()),
+        Err(_) => return Err("the last writes may not be on disk: the disk does not answer".into()),
+    }
     tracing::info!("stopped");
-    outcome
+    Ok(())
 }
 
 /// Opens the store and builds the core on it. A new store gets its root key, its first users and its first signing key.

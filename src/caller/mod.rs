@@ -57,8 +57,10 @@ impl Credentials {
         };
         let mut tickets: Vec<Secret> = Vec::new();
         for cookies in headers.get_all(header::COOKIE) {
-            for cookie in cookies.to_str().unwrap_or_default().split(';') {
-                if let Some((TICKET_COOKIE, ticket)) = cookie.trim().split_once('=')
+            // In bytes: another application's cookie may be no text at all.
+            for cookie in cookies.as_bytes().split(|&byte| byte == b';') {
+                let ticket = cookie.trim_ascii().strip_prefix(TICKET_COOKIE.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+                if let Some(ticket) = ticket.and_then(|ticket| std::str::from_utf8(ticket).ok())
                     && !tickets.iter().any(|known| known.matches(ticket.as_bytes()))
                 {
                     tickets.push(Secret::new(ticket));
@@ -128,7 +130,7 @@ impl Caller {
                 caller.refused = caller.app.is_none();
             }
             Some(Authorization::Bearer(token)) => {
-                let presented = core.issuer.read(token.expose(), core.now());
+                let presented = core.issuer.read(token.expose());
                 let grant = match &presented {
                     Some(presented) => core.inspect(presented).await?,
                     None => None,
@@ -309,6 +311,9 @@ mod tests {
         let tickets: Vec<&str> = read.tickets.iter().map(Secret::expose).collect();
         assert_eq!(tickets, ["one", "two"]);
         assert!(Credentials::read(&headers(&[("cookie", "supoSTicket=x; xsuposTicket=y")])).unwrap().tickets.is_empty());
+        let mut beside = HeaderMap::new();
+        beside.append("cookie", http::HeaderValue::from_bytes(b"name=\xe5\xbc\xa0\xff; suposTicket=good").unwrap());
+        assert_eq!(Credentials::read(&beside).unwrap().tickets.len(), 1, "beside a cookie that is no text");
     }
 
     #[test]

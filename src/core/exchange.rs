@@ -1,8 +1,8 @@
 //! Redeeming a code (RFC 6749 section 4.1.3; docs/api.md, "Token").
 
-use super::{Core, Error, Problem, Tokens, ids::AppId, secret::BearerHash};
+use super::{Core, Error, Tokens, ids::AppId, secret::BearerHash};
 
-/// The longest `logoutUri`, in bytes.
+/// The longest `logoutUri` that is kept, in bytes.
 const MAX_LOGOUT_URI: usize = 1024;
 
 impl Core {
@@ -10,9 +10,11 @@ impl Core {
     ///
     /// # Errors
     /// [`Error::CodeRefused`]; [`Error::CodeReplayed`] when it was used before: then what the first use gave out has been ended.
-    pub async fn exchange(&self, app: &AppId, code: &str, logout_uri: String) -> Result<Tokens, Error> {
+    pub async fn exchange(&self, app: &AppId, code: &str, mut logout_uri: String) -> Result<Tokens, Error> {
+        // Whatever a deployed app sends here, its exchange does not fail for it.
         if logout_uri.len() > MAX_LOGOUT_URI {
-            return Err(Error::parameter("logoutUri", Problem::TooLong));
+            tracing::warn!(app = %app, bytes = logout_uri.len(), "a logoutUri is too long to be kept: the app will not be told of the sign-out");
+            logout_uri.clear();
         }
         let now = self.now();
         let grant = self.store.redeem_code(&BearerHash::of_code(code), app, logout_uri, now).await?;

@@ -45,7 +45,7 @@ impl Core {
     /// # Errors
     /// [`Error::StoreUnavailable`].
     pub async fn inspect_for(&self, asker: &Asker, access_token: &str) -> Result<Option<Grant>, Error> {
-        match self.issuer.read(access_token, self.now()).filter(|token| asker.may_ask(token)) {
+        match self.issuer.read(access_token).filter(|token| asker.may_ask(token)) {
             Some(token) => self.inspect(&token).await,
             None => Ok(None),
         }
@@ -56,6 +56,6 @@ impl Core {
     /// # Errors
     /// [`Error::AccessTokenRefused`] when we did not sign it, or he may not end it.
     pub fn read_for(&self, asker: &Asker, access_token: &str) -> Result<Presented, Error> {
-        self.issuer.read(access_token, self.now()).filter(|token| asker.may_ask(token)).ok_or(Error::AccessTokenRefused)
+        self.issuer.read(access_token).filter(|token| asker.may_ask(token)).ok_or(Error::AccessTokenRefused)
     }
 }

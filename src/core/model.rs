@@ -149,8 +149,8 @@ pub struct Family {
     pub scope: String,
     /// Where the app wants to be told that the session has ended, as it said it.
     pub logout_uri: String,
-    /// The redirect URI of the code, whose origin a relative `logout_uri` is resolved against.
-    pub redirect_uri: String,
+    /// The origin of the code's redirect URI, which a relative `logout_uri` is resolved against.
+    pub redirect_origin: String,
     /// The generation of the newest refresh token.
     pub generation: u32,
     /// When the newest refresh token was first given out.
@@ -174,8 +174,11 @@ pub struct SigningKey {
     pub activates_at: Timestamp,
     /// When it was retired; none: it is not.
     pub retired_at: Option<Timestamp>,
-    /// When it goes; none: it is not retired.
+    /// When the last token that it signed has expired, and it is published no more; none: it is not retired.
     pub expires_at: Option<Timestamp>,
+    /// When the last session that it signed a token in has ended, and it goes; none: it is not retired. Until then an expired token
+    /// still shows who refreshes or signs out.
+    pub forgotten_at: Option<Timestamp>,
 }
 
 /// What an access token stands for, as long as it does: all of it is alive and enabled.

@@ -26,7 +26,7 @@ pub const MAX_LENGTH: usize = 1024;
 /// Hashes and checks passwords.
 #[derive(Debug)]
 pub struct Hasher {
-    cores: Semaphore,
+    cores: Arc<Semaphore>,
     places: Arc<Semaphore>,
     /// The hash of no password that anybody knows: what an unknown user's is checked against, so that he takes as long as a known one.
     nobody: String,
@@ -54,13 +54,18 @@ impl Hasher {
     /// [`Error::Internal`] when the machine has no randomness to give.
     pub fn new(cores: usize) -> Result<Self, Error> {
         let nobody = hash(&Secret::random()?)?;
-        Ok(Self { cores: Semaphore::new(cores), places: Arc::new(Semaphore::new(cores * QUEUE_PER_CORE)), nobody })
+        Ok(Self { cores: Arc::new(Semaphore::new(cores)), places: Arc::new(Semaphore::new(cores * QUEUE_PER_CORE)), nobody })
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
         let busy = |_| Error::Busy { retry_after: Duration::from_secs(2) };
-        let _place = self.places.try_acquire().map_err(busy)?;
-        let _core = self.cores.acquire().await.map_err(|error| Error::Internal(error.to_string()))?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(busy)?;
+        let core = Arc::clone(&self.cores).acquire_owned().await.map_err(|error| Error::Internal(error.to_string()))?;
+        // The work keeps its place until it is done: whoever asked may go, and the hashing goes on all the same.
+        let work = move || {
+            let _held = (place, core);
+            work()
+        };
         tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))?
     }
 

@@ -90,6 +90,12 @@ pub fn matches(registered: &[String], redirect_uri: &str) -> bool {
     })
 }
 
+/// Scheme, host and port of a redirect URI.
+#[must_use]
+pub fn origin(redirect_uri: &str) -> String {
+    parse(redirect_uri).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+}
+
 fn without_fragment(text: &str) -> &str {
     text.split_once('#').map_or(text, |(before, _)| before)
 }

@@ -152,7 +152,7 @@ impl Vault {
     /// The refresh token of a family and generation: always the same one, so that it can be given out again and need not be stored.
     ///
     /// It is their AES-256-GCM-SIV encryption (RFC 8452). That scheme stands the fixed nonce: all that two tokens could show is that
-    /// they are the same. To anybody else a token is 59 characters with no structure, and one that was not made here does not open.
+    /// they are the same. To anybody else a token is 54 characters with no structure, and one that was not made here does not open.
     ///
     /// # Errors
     /// [`Error::Internal`] when encryption fails.

@@ -8,7 +8,7 @@ use super::{
 };
 
 impl Core {
-    /// Finds the user whose name and password these are. Unknown, locked and known users take as long.
+    /// Finds the user whose name and password these are. Unknown, disabled and known users take as long.
     ///
     /// # Errors
     /// [`Error::WrongPassword`]; [`Error::UserDisabled`] when the password was right.

@@ -25,14 +25,16 @@ impl Core {
         Ok(key)
     }
 
-    /// Retires a key. It stays published until the last token that it signed has expired.
+    /// Retires a key. It stays published until the last token that it signed has expired, and is known until the last session that it
+    /// signed a token in has ended.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Precondition`] when no other key could sign.
     pub async fn retire_signing_key(&self, kid: &str) -> Result<SigningKey, Error> {
         let now = self.now();
         let expires_at = now.after(self.issuer.lifetime()).after(issuer::LEEWAY * 2);
-        let key = self.store.retire_signing_key(kid, now, expires_at).await?;
+        let forgotten_at = expires_at.after(self.settings.session_lifetime);
+        let key = self.store.retire_signing_key(kid, now, expires_at, forgotten_at).await?;
         self.load_signing_keys().await?;
         Ok(key)
     }

@@ -17,6 +17,8 @@ pub enum State {
     Active,
     /// It signs no more; its tokens are good.
     Verifying,
+    /// Its tokens have expired.
+    Expired,
 }
 
 /// Makes a key that signs from `activates_in` on.
@@ -40,6 +42,7 @@ pub fn generate(vault: &Vault, now: Timestamp, activates_in: Duration) -> Result
         activates_at: now.after(activates_in),
         retired_at: None,
         expires_at: None,
+        forgotten_at: None,
     })
 }
 
@@ -55,7 +58,7 @@ fn signing<'a>(keys: impl Iterator<Item = &'a SigningKey> + Clone, now: Timestam
     begun.or_else(|| live.min_by_key(|key| (key.activates_at, key.created_at)))
 }
 
-/// Whether a key's tokens may still be good at a moment. Its record goes a little later.
+/// Whether a key's tokens may still be good at a moment.
 fn is_published(key: &SigningKey, now: Timestamp) -> bool {
     key.expires_at.is_none_or(|expires_at| now < expires_at)
 }
@@ -67,8 +70,10 @@ pub fn state(key: &SigningKey, keys: &[SigningKey], now: Timestamp) -> State {
         State::Active
     } else if key.retired_at.is_none() && now < key.activates_at {
         State::Pending
-    } else {
+    } else if is_published(key, now) {
         State::Verifying
+    } else {
+        State::Expired
     }
 }
 
@@ -92,7 +97,7 @@ pub struct PublicKey {
     pub y: String,
 }
 
-/// All keys that are published.
+/// All keys whose tokens say something.
 #[derive(Default)]
 pub struct KeySet {
     keys: HashMap<String, Arc<Key>>,
@@ -123,8 +128,8 @@ impl KeySet {
         self.keys.get(&active.kid).map(AsRef::as_ref)
     }
 
-    pub(super) fn published(&self, kid: &str, now: Timestamp) -> Option<&Key> {
-        self.keys.get(kid).map(AsRef::as_ref).filter(|key| is_published(&key.record, now))
+    pub(super) fn known(&self, kid: &str) -> Option<&Key> {
+        self.keys.get(kid).map(AsRef::as_ref)
     }
 
     /// Whether a key may sign now.

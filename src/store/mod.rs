@@ -223,11 +223,17 @@ pub trait SigningKeyStore {
     /// Adds a key.
     async fn add_signing_key(&self, key: SigningKey) -> Result<(), Error>;
 
-    /// Retires a key: it signs no more, and goes at `expires_at`.
+    /// Retires a key: it signs no more, is published until `expires_at`, and goes at `forgotten_at`.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Precondition`] when no other key could sign from `now` on.
-    async fn retire_signing_key(&self, kid: &str, now: Timestamp, expires_at: Timestamp) -> Result<SigningKey, Error>;
+    async fn retire_signing_key(
+        &self,
+        kid: &str,
+        now: Timestamp,
+        expires_at: Timestamp,
+        forgotten_at: Timestamp,
+    ) -> Result<SigningKey, Error>;
 }
 
 /// What a store is asked about itself.
@@ -245,8 +251,8 @@ pub trait Maintenance {
     /// Writes something and waits until it is on disk.
     async fn probe(&self) -> Result<(), Error>;
 
-    /// Resolves when the store has failed for good, and this process has to be started anew.
-    async fn failed(&self);
+    /// Resolves, to the cause, when the store has failed for good and this process has to be started anew.
+    async fn failed(&self) -> String;
 
     /// Returns once everything that was asked for before is on disk.
     async fn flush(&self) -> Result<(), Error>;

@@ -76,12 +76,9 @@ impl Import for Apps {
     }
 
     async fn check(core: &Core, request: Self::Request) -> Result<App, Error> {
-        // A secret that was made here could not be shown.
+        // An id that was made here could not be told. A secret that was is as none: the app gets one that somebody knows later.
         if request.app.as_ref().is_some_and(|app| app.app_id.is_empty()) {
             return Err(Error::parameter("app.app_id", Problem::Missing));
-        }
-        if request.secret.is_empty() {
-            return Err(Error::parameter("secret", Problem::Missing));
         }
         Ok(core.new_app(apps::new_app(request)?)?.0)
     }

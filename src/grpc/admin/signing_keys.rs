@@ -20,6 +20,7 @@ fn message(key: &SigningKey, all: &[SigningKey], now: Timestamp) -> pb::SigningK
         State::Pending => pb::SigningKeyState::Pending,
         State::Active => pb::SigningKeyState::Active,
         State::Verifying => pb::SigningKeyState::Verifying,
+        State::Expired => pb::SigningKeyState::Expired,
     };
     pb::SigningKey {
         name: format!("signingKeys/{}", key.kid),

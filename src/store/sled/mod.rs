@@ -174,7 +174,13 @@ impl SigningKeyStore for SledStore {
         self.run(move |txn| txn.put(&keys::signing_key(&key.kid), &key)).await
     }
 
-    async fn retire_signing_key(&self, kid: &str, now: Timestamp, expires_at: Timestamp) -> Result<SigningKey, Error> {
+    async fn retire_signing_key(
+        &self,
+        kid: &str,
+        now: Timestamp,
+        expires_at: Timestamp,
+        forgotten_at: Timestamp,
+    ) -> Result<SigningKey, Error> {
         let kid = kid.to_owned();
         self.run(move |txn| {
             let at = keys::signing_key(&kid);
@@ -192,6 +198,7 @@ impl SigningKeyStore for SledStore {
             }
             key.retired_at = Some(now);
             key.expires_at = Some(expires_at);
+            key.forgotten_at = Some(forgotten_at);
             txn.put(&at, &key)?;
             Ok(key)
         })
@@ -220,7 +227,7 @@ impl Maintenance for SledStore {
             for key in txn.keys(keys::SIGNING_KEYS) {
                 let at = key?;
                 let key: Option<SigningKey> = txn.get(&at)?;
-                if key.is_some_and(|key| key.expires_at.is_some_and(|expires_at| expires_at <= now)) {
+                if key.is_some_and(|key| key.forgotten_at.is_some_and(|forgotten_at| forgotten_at <= now)) {
                     txn.remove(&at);
                 }
             }
@@ -237,8 +244,8 @@ impl Maintenance for SledStore {
         .await
     }
 
-    async fn failed(&self) {
-        self.writer.failed().await;
+    async fn failed(&self) -> String {
+        self.writer.failed().await
     }
 
     async fn flush(&self) -> Result<(), Error> {

@@ -9,6 +9,7 @@
 
 use std::{
     fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -29,11 +30,21 @@ const GROUP: usize = 512;
 
 /// Sends the answer of a step, given whether what it wrote is on disk.
 type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
-type Job = Box<dyn FnOnce(&sled::Tree) -> (Answer, bool) + Send>;
+type Job = Box<dyn FnOnce(&sled::Tree) -> (Answer, Wrote) + Send>;
+
+/// What a step has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wrote {
+    Nothing,
+    Something,
+    /// It could not: the store takes no more writes.
+    Failed(String),
+}
 
 struct Group {
     answers: Vec<Answer>,
     dirty: bool,
+    failure: Option<String>,
 }
 
 /// Runs the steps. When it is dropped the threads end, once everything that was asked of them is done.
@@ -66,11 +77,16 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |tree| {
             let mut txn = Txn::new(tree);
-            let outcome = step(&mut txn).and_then(|value| txn.apply().map(|wrote| (value, wrote)));
-            let wrote = outcome.as_ref().is_ok_and(|(_, wrote)| *wrote);
-            let answer: Answer = Box::new(move |synced| {
+            let (outcome, wrote) = match step(&mut txn) {
+                Err(error) => (Err(error), Wrote::Nothing),
+                Ok(value) => match txn.apply() {
+                    Ok(wrote) => (Ok(value), if wrote { Wrote::Something } else { Wrote::Nothing }),
+                    Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
+                },
+            };
+            let answer: Answer = Box::new(move |synced: Result<(), Error>| {
                 // Whoever asked may have gone.
-                let _ = reply.send(synced.and_then(|()| outcome.map(|(value, _)| value)));
+                let _ = reply.send(synced.and(outcome));
             });
             (answer, wrote)
         });
@@ -82,23 +98,33 @@ impl Writer {
     }
 
     /// Resolves when the store has failed for good.
-    pub(super) async fn failed(&self) {
+    pub(super) async fn failed(&self) -> String {
         let mut failure = self.failure.clone();
-        if failure.wait_for(Option::is_some).await.is_err() {
-            // The threads ended without a failure: the store was closed.
-            std::future::pending::<()>().await;
+        match failure.wait_for(Option::is_some).await {
+            Ok(cause) => cause.clone().unwrap_or_default(),
+            Err(_) => "the store's writer has stopped".to_owned(),
         }
     }
 }
 
 fn write(mut queue: jobs::Receiver<Job>, tree: &sled::Tree, groups: &mpsc::SyncSender<Group>, failed: &AtomicBool) {
     while let Some(first) = queue.blocking_recv() {
-        let mut group = Group { answers: Vec::new(), dirty: false };
+        let mut group = Group { answers: Vec::new(), dirty: false, failure: None };
         let mut next = Some(first);
         while let Some(job) = next {
-            let (answer, wrote) = if failed.load(Ordering::Acquire) { refuse(job) } else { job(tree) };
+            // sled panics on what it does not expect. The step's caller sees that nobody answers him.
+            let (answer, wrote) = if failed.load(Ordering::Acquire) {
+                refuse(job)
+            } else {
+                catch_unwind(AssertUnwindSafe(|| job(tree)))
+                    .unwrap_or_else(|_| (Box::new(|_| ()), Wrote::Failed("a panic, see above".to_owned())))
+            };
             group.answers.push(answer);
-            group.dirty |= wrote;
+            match wrote {
+                Wrote::Nothing => {}
+                Wrote::Something => group.dirty = true,
+                Wrote::Failed(cause) => group.failure = Some(cause),
+            }
             next = if group.answers.len() < GROUP { queue.try_recv().ok() } else { None };
         }
         if groups.send(group).is_err() {
@@ -108,32 +134,32 @@ fn write(mut queue: jobs::Receiver<Job>, tree: &sled::Tree, groups: &mpsc::SyncS
 }
 
 /// Drops a step unrun: its caller sees that the writer has gone.
-fn refuse(job: Job) -> (Answer, bool) {
+fn refuse(job: Job) -> (Answer, Wrote) {
     drop(job);
-    (Box::new(|_| ()), false)
+    (Box::new(|_| ()), Wrote::Nothing)
 }
 
 fn sync(waiting: &mpsc::Receiver<Group>, db: &sled::Db, file: &File, failed: &AtomicBool, report: &watch::Sender<Option<String>>) {
+    let give_up = |cause: String| {
+        // What the kernel could not write once it may have dropped: nothing after this can be promised.
+        failed.store(true, Ordering::Release);
+        tracing::error!("the store could not be written to disk, and takes no more writes until the service is started anew: {cause}");
+        report.send_replace(Some(cause.clone()));
+        Error::StoreUnavailable(cause)
+    };
     while let Ok(mut group) = waiting.recv() {
         while let Ok(mut more) = waiting.try_recv() {
             group.answers.append(&mut more.answers);
             group.dirty |= more.dirty;
+            group.failure = group.failure.or(more.failure);
         }
         let synced = if failed.load(Ordering::Acquire) {
             Err(Error::StoreUnavailable("an earlier write did not reach the disk".into()))
+        } else if let Some(cause) = group.failure {
+            Err(give_up(cause))
         } else if group.dirty {
-            db.flush().map_err(|error| error.to_string()).and_then(|_| file.sync_data().map_err(|error| error.to_string())).map_err(
-                |error| {
-                    // What the kernel could not write once it may have dropped: nothing after this can be promised.
-                    failed.store(true, Ordering::Release);
-                    tracing::error!(
-                        error,
-                        "the store could not be written to disk; it takes no more writes until the service is started anew"
-                    );
-                    report.send_replace(Some(error.clone()));
-                    Error::StoreUnavailable(error)
-                },
-            )
+            let flushed = db.flush().map_err(|error| error.to_string());
+            flushed.and_then(|_| file.sync_data().map_err(|error| error.to_string())).map_err(give_up)
         } else {
             Ok(())
         };
