@@ -28,13 +28,3 @@ async fn the_python_client_walks() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && printed.ends_with("done\n"), "{printed}{}", String::from_utf8_lossy(&output.stderr));
 }
-
-#[tokio::test]
-async fn the_walk_of_the_readme_walks() {
-    let world = World::shared().await;
-    let port = world.http().port().to_string();
-    let walk = "set -o pipefail; scripts/walk | bash";
-    let output = Command::new("bash").args(["-c", walk]).current_dir(env!("CARGO_MANIFEST_DIR")).env("HTTP_PORT", port).output();
-    let output = output.expect("there is a bash");
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-}
