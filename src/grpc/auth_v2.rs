@@ -88,6 +88,7 @@ async fn sign_in(call: Call, cookie: Cookie) -> Result<Answer<pb::SignInResponse
     let parameters = call.parameters()?;
     let user_name = parameters.required("userName")?;
     let (signed_in, ticket) = call.core.sign_in(user_name, parameters.secret("password")?).await?;
+    tracing::info!(user = %signed_in.user.id, session = %signed_in.session.id, "a user has signed in");
     let message = pb::SignInResponse {
         ticket: ticket.expose().to_owned(),
         username: signed_in.user.name,

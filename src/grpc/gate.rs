@@ -175,7 +175,7 @@ impl Gate {
 }
 
 /// Counts a call, and writes its line.
-fn note(rpc: &'static str, who: &str, error: Option<&Error>, took: Duration) {
+pub(super) fn note(rpc: &'static str, who: &str, error: Option<&Error>, took: Duration) {
     let operation = rpc.trim_start_matches('/');
     let row = error.map(|error| row_of(error, Dialect::of_rpc(rpc)));
     let outcome = row.map_or("OK", |row| row.reason);

@@ -128,6 +128,7 @@ impl KeySet {
         self.keys.get(&active.kid).map(AsRef::as_ref)
     }
 
+    /// The key of this id, also one that is published no more.
     pub(super) fn known(&self, kid: &str) -> Option<&Key> {
         self.keys.get(kid).map(AsRef::as_ref)
     }
@@ -148,6 +149,16 @@ impl KeySet {
 }
 
 impl Key {
+    /// When it was retired.
+    pub(super) const fn retired_at(&self) -> Option<Timestamp> {
+        self.record.retired_at
+    }
+
+    /// When the last token that it signed has expired.
+    pub(super) const fn expires_at(&self) -> Option<Timestamp> {
+        self.record.expires_at
+    }
+
     fn open(record: &SigningKey, vault: &Vault) -> Result<Self, Error> {
         let private = vault.open_sealed(&purpose(&record.kid), &record.sealed)?;
         let public = DecodingKey::from_ec_components(&record.x, &record.y)

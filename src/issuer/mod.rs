@@ -171,12 +171,17 @@ impl Issuer {
         let jti = URL_SAFE_NO_PAD.decode(&claims.jti).ok()?;
         let session: SessionId = claims.sid.parse().ok()?;
         let number = u32::from_be_bytes(*jti.first_chunk::<4>()?);
+        // What a retired key seems to have signed later, somebody else has signed with it.
+        if key.retired_at().is_some_and(|retired_at| claims.iat > retired_at.after(LEEWAY).seconds()) {
+            return None;
+        }
+        let key_expires_at = key.expires_at().map_or(u64::MAX, Timestamp::seconds);
         Some(Presented {
             family: FamilyId { session, number },
             app: AppId::new(&claims.client_id)?,
             user: claims.sub.parse().ok()?,
             issued_at: claims.iat,
-            expires_at: claims.exp,
+            expires_at: claims.exp.min(key_expires_at),
         })
     }
 }

@@ -14,4 +14,5 @@ mod newcomers;
 mod operators;
 mod parameters;
 mod restarts;
+mod robustness;
 mod security;

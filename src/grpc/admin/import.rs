@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -16,7 +16,7 @@ use crate::{
     },
     dialect::{Dialect, language::Language},
     grpc::{
-        gate::Gate,
+        gate::{self, Gate},
         status::{Reader, status},
     },
 };
@@ -45,6 +45,9 @@ pub(super) trait Import: 'static {
     type Record: Send + Sync;
     type Response: Send + 'static;
 
+    /// What the outcome of a whole import is counted and logged as.
+    const OUTCOME: &'static str;
+
     fn step(message: Self::Message) -> Option<Step<Self::Request>>;
     /// Checks a record, and makes what is stored of it.
     async fn check(core: &Core, request: Self::Request) -> Result<Self::Record, Error>;
@@ -67,6 +70,8 @@ impl Import for Apps {
     type Request = pb::CreateAppRequest;
     type Record = App;
     type Response = pb::ImportAppsResponse;
+
+    const OUTCOME: &'static str = "/supos.auth.admin.v1.AppService/ImportApps outcome";
 
     fn step(message: Self::Message) -> Option<Step<Self::Request>> {
         message.step.map(|step| match step {
@@ -106,6 +111,8 @@ impl Import for Users {
     type Record = User;
     type Response = pb::ImportUsersResponse;
 
+    const OUTCOME: &'static str = "/supos.auth.admin.v1.UserService/ImportUsers outcome";
+
     fn step(message: Self::Message) -> Option<Step<Self::Request>> {
         message.step.map(|step| match step {
             pb::import_users_request::Step::Options(options) => Step::Options(options),
@@ -136,21 +143,20 @@ pub(super) async fn serve<I: Import>(
     rpc: &'static str,
     request: Request<Streaming<I::Message>>,
 ) -> Result<Response<Progress<I::Response>>, Status> {
+    let language =
+        request.metadata().get("accept-language").and_then(|value| value.to_str().ok()).map_or(Language::English, Language::preferred);
     let work = async |core: Arc<Core>, caller: Caller, steps| {
         caller.administrator()?;
+        let who = caller.to_string();
         let (progress, answer) = mpsc::channel(16);
         tokio::spawn(async move {
+            let begun = Instant::now();
             let outcome = import::<I>(&core, steps, &progress).await;
-            let last = match outcome {
-                Ok((checked, stored)) => {
-                    tracing::info!(operation = rpc, checked, stored, "import done");
-                    Ok(I::response(checked, stored))
-                }
-                Err(error) => {
-                    tracing::info!(operation = rpc, "import refused, nothing is stored: {error}");
-                    Err(status(&error, Dialect::Admin, Reader::Native, Language::English))
-                }
-            };
+            // The call that began it was counted as done when its stream began.
+            gate::note(I::OUTCOME, &who, outcome.as_ref().err(), begun.elapsed());
+            let last = outcome
+                .map(|(checked, stored)| I::response(checked, stored))
+                .map_err(|error| status(&error, Dialect::Admin, Reader::Native, language));
             // Whoever asked may have gone.
             let _ = progress.send(last).await;
         });
