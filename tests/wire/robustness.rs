@@ -26,7 +26,7 @@ async fn every_value_may_be_as_long_as_it_is_documented_all_at_once() {
             .with("responseType", "code")
             .with("appid", "demo-app")
             .with("redirectUri", &redirect)
-            .with("state", &"t".repeat(2048))
+            .with("state", "t".repeat(2048))
             .with("scope", &scope)
             .by(Who::ticket(&ticket));
         let code = world.call(Via::Envoy, &call).await.text_of("code");
