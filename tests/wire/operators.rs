@@ -60,7 +60,8 @@ impl Site {
     fn start(&mut self) {
         let key = self.master_key().display().to_string();
         let mark = self.log.mark();
-        let process = Process::start(BINARY.into(), self.serve_arguments(&["--master-key-file", &key]), &[], &self.log);
+        let process =
+            Process::start(BINARY.as_ref(), self.folder.path(), self.serve_arguments(&["--master-key-file", &key]), &[], &self.log);
         self.service = Some(process);
         let address = self.log.wait_for(mark, |line| {
             let line: Value = serde_json::from_str(line).ok()?;
@@ -295,7 +296,13 @@ async fn without_the_admin_api_there_is_none() {
     let mut site = Site::new();
     let key = site.master_key().display().to_string();
     let mark = site.log.mark();
-    site.service = Some(Process::start(BINARY.into(), site.serve_arguments(&["--master-key-file", &key, "--no-admin"]), &[], &site.log));
+    site.service = Some(Process::start(
+        BINARY.as_ref(),
+        site.folder.path(),
+        site.serve_arguments(&["--master-key-file", &key, "--no-admin"]),
+        &[],
+        &site.log,
+    ));
     let address = site.log.wait_for(mark, |line| {
         let line: Value = serde_json::from_str(line).ok()?;
         (line["listener"] == "grpc").then(|| line["address"].as_str().map(str::to_owned))?

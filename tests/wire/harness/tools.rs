@@ -12,7 +12,8 @@ pub(crate) fn root() -> &'static Path {
 
 /// Envoy: `ENVOY`, else the one that `make tools` fetched, else the one on the `PATH`.
 pub(crate) fn envoy() -> PathBuf {
-    let on_the_path = || env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join("envoy")).find(|path| path.is_file());
+    let on_the_path =
+        || env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join("envoy")).find(|path| path.is_file());
     named("ENVOY")
         .or_else(|| Some(root().join(".tools/envoy")).filter(|path| path.is_file()))
         .or_else(on_the_path)
