@@ -235,7 +235,7 @@ fn coordinate(value: &Value) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn access_tokens_hold_the_documented_claims_and_the_session_ends_no_later() {
+async fn a34_access_tokens_hold_the_documented_claims_and_no_others() {
     let world = World::shared().await;
     let (app, (user, ticket)) = (world.app().await, world.signed_in().await);
     let call = authorize(Op::Authorize, &app).with("scope", "one two,three").by(Who::ticket(&ticket));

@@ -6,6 +6,7 @@ mod authorize;
 mod edge;
 mod errors;
 mod examples;
+mod exchange;
 mod harness;
 mod inspect;
 mod life;

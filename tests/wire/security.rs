@@ -10,7 +10,6 @@ mod kinds;
 mod limits;
 mod races;
 mod refresh;
-mod retries;
 mod scan;
 mod sessions;
 mod storage;

@@ -68,7 +68,7 @@ async fn assert_user_has_nothing(world: &World, scene: &Scene) {
 }
 
 #[tokio::test]
-async fn b11_a_disabled_user_has_nothing_left_and_enabling_him_brings_nothing_back() {
+async fn a31_b11_a_disabled_user_has_nothing_left_and_enabling_him_brings_nothing_back() {
     let world = World::shared().await;
     let scene = Scene::new(&world).await;
     world.disable_user(&scene.user).await;
@@ -135,7 +135,7 @@ async fn assert_app_has_nothing(world: &World, scene: &Scene, gone: bool) {
 }
 
 #[tokio::test]
-async fn b11_a_disabled_app_can_do_nothing_and_goes_on_once_it_is_enabled() {
+async fn a31_b11_a_disabled_app_can_do_nothing_and_goes_on_once_it_is_enabled() {
     let world = World::shared().await;
     let scene = Scene::new(&world).await;
     let name = format!("apps/{}", scene.app.id);

@@ -241,6 +241,13 @@ async fn h6_a_page_elsewhere_cannot_sign_the_user_out() {
             assert!(world.is_valid(&app, &tokens.access).await, "{headers:?}");
         }
     }
+    // Operation 9 takes the cookie, too.
+    for headers in foreign {
+        let by_cookie = Call::new(Op::SignOutV281).with("accessToken", &tokens.access).by(Who::ticket(&ticket));
+        let call = headers.iter().fold(by_cookie, |call, (name, value)| call.header(name, value));
+        world.call(Via::Envoy, &call).await.refused(Case::Forbidden);
+        assert!(world.is_valid(&app, &tokens.access).await, "{headers:?}");
+    }
     for headers in [
         vec![("origin", own.as_str())],
         vec![("origin", own.as_str()), ("sec-fetch-site", "same-origin")],

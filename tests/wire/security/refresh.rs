@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{App, Call, Case, Op, Setup, Tokens, Via, Who, World, authorize, claims, exchange, refresh, valid};
+use crate::harness::{App, Call, Case, Op, Pair, Setup, Tokens, Via, Who, World, authorize, claims, exchange, refresh, valid};
 
 /// Every way to refresh.
 fn ways() -> impl Iterator<Item = (Op, Via)> {
@@ -128,6 +128,27 @@ async fn a29_the_grace_is_a_setting_and_may_be_none() {
         }
         world.call(Via::Envoy, &refresh(Op::RefreshV281, &first.refresh).by(app.who())).await.refused(Case::Grant);
         assert_ended(&world, &app, &[&first, &second]).await;
+    }
+}
+
+#[tokio::test]
+async fn a29_the_successor_is_the_same_after_the_service_was_killed_or_restarted() {
+    let mut world = World::own(Setup::default().argument("--refresh-grace", "300")).await;
+    for end in [Pair::kill as fn(&mut Pair), Pair::terminate] {
+        let (app, _, _, first) = world.family().await;
+        let by_app = refresh(Op::TokenV2, &first.refresh).by(app.who());
+        let second = world.call(Via::Envoy, &by_app).await.tokens();
+        world.restart(end);
+        for via in Via::BOTH {
+            let again = world.call(via, &by_app).await.tokens();
+            assert_eq!(again.refresh, second.refresh);
+            assert!(world.is_valid(&app, &again.access).await && world.is_valid(&app, &second.access).await);
+        }
+        let third = world.call(Via::Envoy, &refresh(Op::TokenV2, &second.refresh).by(app.who())).await.tokens();
+        world.restart(end);
+        // That the successor was used is remembered, too.
+        world.call(Via::Envoy, &by_app).await.refused(Case::Grant);
+        assert!(!world.is_valid(&app, &third.access).await);
     }
 }
 

@@ -107,7 +107,7 @@ async fn a52_an_administrator_ends_one_session_or_all_of_a_user() {
 }
 
 #[tokio::test]
-async fn a62_a_password_that_an_administrator_sets_ends_every_session() {
+async fn a31_a62_a_password_that_an_administrator_sets_ends_every_session() {
     let world = World::shared().await;
     let user = world.user().await;
     let (first, second) = (Session::new(&world, &user).await, Session::new(&world, &user).await);
