@@ -15,9 +15,15 @@ use crate::core::{
     secret::{Secret, random_bytes},
 };
 
-/// Makes a folder that only its owner can look into.
+/// Makes a folder that only its owner can look into, or makes one that is there such a folder.
 pub(super) fn make_private_folder(path: &Path) -> Result<(), StartError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| format!("cannot make {}: {error}", path.display()).into())
+    let cannot = |error| format!("cannot make {}: {error}", path.display());
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(cannot)?;
+    let mode = fs::metadata(path).map_err(cannot)?.permissions().mode();
+    if mode & 0o077 != 0 && fs::set_permissions(path, fs::Permissions::from_mode(0o700)).is_err() {
+        tracing::warn!(folder = %path.display(), "others on this machine can look into the data folder, and it is not ours to close: chmod 700 it");
+    }
+    Ok(())
 }
 
 /// Reads a master key: exactly 32 bytes.

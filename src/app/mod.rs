@@ -27,8 +27,8 @@ use crate::{
 /// An error of the start, in words for an operator.
 pub type StartError = Box<dyn Error + Send + Sync>;
 
-/// How long calls in flight may take once the service was told to stop.
-const DRAIN: Duration = Duration::from_secs(15);
+/// How long calls in flight may take once the service was told to stop: longer than any call, and less than supervisors wait.
+const DRAIN: Duration = Duration::from_secs(11);
 /// How often what has expired is looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(10);
 /// How often it is seen to that there is a key to sign with.

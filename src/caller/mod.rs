@@ -207,7 +207,11 @@ impl Caller {
         if self.refused {
             return Err(Error::CredentialRefused);
         }
-        self.user().map(|user| Asker::Session(user.signed_in.session.id))
+        // A token that is shown counts before a cookie that the browser adds by itself.
+        match self.bearer.as_ref().and_then(|bearer| bearer.grant.as_ref()) {
+            Some(grant) => Ok(Asker::Session(grant.session.id)),
+            None => self.user().map(|user| Asker::Session(user.signed_in.session.id)),
+        }
     }
 
     /// Whoever wants to end a session. A page of another site cannot have a browser do it with the user's cookie.
@@ -275,11 +279,12 @@ impl fmt::Display for Caller {
     }
 }
 
-/// Whether a browser says that a page of another site is behind this request. What is no browser says nothing.
+/// Whether a browser says that a page of another site is behind this request. Pages of the same site are let: apps on other ports and
+/// names of it sign their users out here. What is no browser says nothing.
 fn is_cross_site(headers: &HeaderMap, public_origin: &str) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
     match text("sec-fetch-site").as_deref() {
-        Some("same-origin" | "none") => false,
+        Some("same-origin" | "same-site" | "none") => false,
         Some(_) => true,
         None => text("origin").is_some_and(|origin| origin != public_origin.to_ascii_lowercase()),
     }
@@ -324,7 +329,7 @@ mod tests {
             (&[("sec-fetch-site", "same-origin"), ("origin", "https://evil.example")], false),
             (&[("sec-fetch-site", "none")], false),
             (&[("sec-fetch-site", "cross-site")], true),
-            (&[("sec-fetch-site", "same-site")], true),
+            (&[("sec-fetch-site", "same-site")], false),
             (&[("origin", "https://auth.example")], false),
             (&[("origin", "https://auth.example.evil")], true),
             (&[("origin", "null")], true),

@@ -72,7 +72,7 @@ impl AppSpec {
         if let Some(at) = self.redirect_uris.iter().position(|uri| !redirect::may_register(uri)) {
             return Err(Error::parameter(format!("redirect_uris[{at}]"), Problem::Malformed));
         }
-        let is_callable = |uri: &String| redirect::may_register(uri) && !uri.contains('*') && uri.to_ascii_lowercase().starts_with("http");
+        let is_callable = |uri: &String| redirect::may_register(uri) && !uri.contains('*') && redirect::is_web(uri);
         if let Some(at) = self.logout_uris.iter().position(|uri| !is_callable(uri)) {
             return Err(Error::parameter(format!("logout_uris[{at}]"), Problem::Malformed));
         }

@@ -19,6 +19,12 @@ pub fn may_register(entry: &str) -> bool {
     entry.len() <= MAX_REDIRECT_URI && parse_entry(entry).is_some()
 }
 
+/// Whether a URI is an http or https URL.
+#[must_use]
+pub fn is_web(uri: &str) -> bool {
+    parse(uri).is_some_and(|url| matches!(url.scheme(), "http" | "https"))
+}
+
 fn parse_entry(entry: &str) -> Option<Entry> {
     match entry.strip_suffix('*') {
         // The path has to have a `/` of its own in front of the `*`, or the `*` would stand for the end of a host.

@@ -78,6 +78,8 @@ impl fmt::Debug for MasterKey {
 pub struct Vault {
     sealing: Zeroizing<[u8; 32]>,
     refresh_tokens: LessSafeKey,
+    /// Something to open where there is nothing.
+    decoy: Sealed,
 }
 
 impl fmt::Debug for Vault {
@@ -87,6 +89,7 @@ impl fmt::Debug for Vault {
 }
 
 const ROOT: &str = "root key";
+const DECOY: &str = "decoy";
 
 /// Derives a key for one purpose from the root key (HKDF-SHA256, RFC 5869).
 fn derive(root: &[u8], purpose: &str) -> Result<Zeroizing<[u8; 32]>, Error> {
@@ -130,7 +133,9 @@ impl Vault {
         let refresh_tokens = derive(root, "refresh tokens")?;
         let refresh_tokens = UnboundKey::new(&AES_256_GCM_SIV, refresh_tokens.as_ref())
             .map_err(|_| Error::Internal("the key for refresh tokens is not one".into()))?;
-        Ok(Self { sealing: derive(root, "sealing")?, refresh_tokens: LessSafeKey::new(refresh_tokens) })
+        let sealing = derive(root, "sealing")?;
+        let decoy = seal(&sealing, DECOY, &random_bytes::<32>()?)?;
+        Ok(Self { sealing, refresh_tokens: LessSafeKey::new(refresh_tokens), decoy })
     }
 
     /// Seals a secret. `what` says what it is and whose; it has to be the same when it is opened.
@@ -147,6 +152,14 @@ impl Vault {
     /// [`Error::StoreUnavailable`] when it was changed, or is something else.
     pub fn open_sealed(&self, what: &str, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Error> {
         open(&self.sealing, what, sealed)
+    }
+
+    /// Opens a secret that nobody knows, where there is none to open, so that it takes as much work.
+    ///
+    /// # Errors
+    /// As [`Vault::open_sealed`].
+    pub fn open_decoy(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.open_sealed(DECOY, &self.decoy)
     }
 
     /// The refresh token of a family and generation: always the same one, so that it can be given out again and need not be stored.

@@ -97,7 +97,10 @@ async fn get_app(core: Arc<Core>, request: pb::GetAppRequest) -> Result<pb::GetA
 
 async fn list_apps(core: Arc<Core>, request: pb::ListAppsRequest) -> Result<pb::ListAppsResponse, Error> {
     let size = page_size(request.page_size)?;
-    let after = read_page_token(&request.page_token)?.and_then(|id| AppId::new(&id));
+    let after = match read_page_token(&request.page_token)? {
+        Some(id) => Some(AppId::new(&id).ok_or_else(|| Error::parameter("page_token", Problem::Malformed))?),
+        None => None,
+    };
     let mut apps = core.store.apps(after, size + 1).await?;
     let more = apps.len() > size;
     apps.truncate(size);

@@ -21,8 +21,8 @@ use crate::{
     },
 };
 
-/// The most records of one import: they are held in memory until the last has been checked.
-const MAX_RECORDS: usize = 100_000;
+/// The most records of one import: they are stored in one step, and no other call is answered meanwhile.
+const MAX_RECORDS: usize = 10_000;
 /// How often progress is told, in records.
 const PROGRESS_EVERY: usize = 100;
 
@@ -181,7 +181,7 @@ async fn import<I: Import>(
         let place = format!("steps[{}]", records.len());
         let Some(Step::Record(request)) = I::step(message) else { return Err(Error::parameter(place, Problem::Malformed)) };
         if records.len() == MAX_RECORDS {
-            return Err(Error::parameter("steps", Problem::TooLong));
+            return Err(Error::Precondition("an import has at most 10000 records: split it"));
         }
         let record = I::check(core, request).await.map_err(|error| error.within(&place))?;
         let (name, field, exists) = I::unique(core, &record).await?;

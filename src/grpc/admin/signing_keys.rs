@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{administered, page_size, page_token, pb, read_page_token, resource};
 use crate::{
-    core::{Core, Error, clock::Timestamp, model::SigningKey},
+    core::{Core, Error, Problem, clock::Timestamp, model::SigningKey},
     grpc::{convert::timestamp, gate::Gate},
     issuer::{State, state},
 };
@@ -39,7 +39,11 @@ async fn list_signing_keys(core: Arc<Core>, request: pb::ListSigningKeysRequest)
     let after = read_page_token(&request.page_token)?;
     let mut keys = core.store.signing_keys().await?;
     keys.sort_by(|a, b| (a.created_at, &a.kid).cmp(&(b.created_at, &b.kid)));
-    let begin = after.and_then(|kid| keys.iter().position(|key| key.kid == kid)).map_or(0, |at| at + 1);
+    let begin = match after {
+        // A key that has gone meanwhile cannot be gone on from.
+        Some(kid) => keys.iter().position(|key| key.kid == kid).ok_or_else(|| Error::parameter("page_token", Problem::Malformed))? + 1,
+        None => 0,
+    };
     let page = &keys[begin..keys.len().min(begin + size)];
     let more = begin + page.len() < keys.len();
     let now = core.now();
