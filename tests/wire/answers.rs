@@ -152,6 +152,9 @@ async fn a_code_over_grpc_comes_with_no_redirect() {
         let reply = world.call(Via::Native, &authorize(op, &app).by(Who::ticket(&ticket))).await;
         assert_eq!(reply.ok()["message"], "OK");
         assert!(!reply.text_of("code").is_empty());
+        for header in ["location", "x-http-status", "set-cookie"] {
+            assert!(reply.header(header).is_none(), "{header} is for browsers");
+        }
     }
 }
 

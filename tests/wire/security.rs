@@ -8,6 +8,7 @@ mod forgeries;
 mod forging;
 mod kinds;
 mod limits;
+mod load;
 mod races;
 mod refresh;
 mod scan;

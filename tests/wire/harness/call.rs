@@ -183,7 +183,7 @@ pub(crate) enum Status {
 }
 
 /// The reply to a call. What a native reply says stands in `body` as the JSON reply to the same call would have it; an error is
-/// `code`, `message`, `reason`, `domain` and `fields`.
+/// `code`, `message`, `reason`, `domain`, `fields` and `retryAfter` (seconds).
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     pub(crate) op: Op,

@@ -206,6 +206,9 @@ pub(crate) fn refusal(op: Op, status: &tonic::Status) -> Reply {
     if let Some(request) = status.get_details_bad_request() {
         body["fields"] = request.field_violations.into_iter().map(|violation| violation.field).collect();
     }
+    if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
+        body["retryAfter"] = delay.as_secs().into();
+    }
     let text = format!("{:?}: {} {body}", status.code(), status.message());
     Reply { op, status: Status::Grpc(status.code()), headers: status.metadata().clone().into_headers(), body, text }
 }

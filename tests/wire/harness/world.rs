@@ -187,6 +187,11 @@ impl World {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A native connection of its own.
+    pub(crate) fn connection(&self) -> Channel {
+        channel(self)
+    }
+
     fn pair(&self) -> &Pair {
         self
     }

@@ -1,7 +1,8 @@
 //! Sessions: what ends them, and that nothing of them is left.
 
 use supos_auth::grpc::pb::supos::auth::admin::v1::{
-    ChangePasswordRequest, EndSessionRequest, EndUserSessionsRequest, ListSessionsRequest, SetPasswordRequest,
+    ChangePasswordRequest, CreateUserRequest, EndSessionRequest, EndUserSessionsRequest, GetUserRequest, ListSessionsRequest,
+    SetPasswordRequest, User as AdminUser,
 };
 
 use crate::harness::{App, Call, Case, Op, Tokens, User, Via, Who, World, authorize, exchange, native, refresh};
@@ -153,4 +154,56 @@ async fn a62_a_user_who_is_disabled_is_out_at_once() {
     world.disable_user(&user).await;
     first.assert_over(&world).await;
     second.assert_over(&world).await;
+}
+
+#[tokio::test]
+async fn a54_signing_in_makes_a_new_session_and_takes_over_no_ticket_that_was_there_before() {
+    let world = World::shared().await;
+    let (user, attacker) = (world.user().await, world.user().await);
+    let app = world.app().await;
+    let planted = world.sign_in(&attacker).await;
+    for via in Via::BOTH {
+        for before in [planted.as_str(), "chosen-by-somebody-else"] {
+            let call = Call::new(Op::SignIn).with("userName", &user.name).with("password", &user.password).by(Who::ticket(before));
+            let ticket = world.call(via, &call).await.text_of("ticket");
+            assert_ne!(ticket, before);
+            let tokens = world.tokens(&app, &ticket).await;
+            assert_eq!(crate::harness::claims(&tokens.access)["sub"], user.id.as_str());
+        }
+    }
+    world.call(Via::Native, &authorize(Op::Authorize, &app).by(Who::ticket("chosen-by-somebody-else"))).await.refused(Case::Caller);
+    let tokens = world.tokens(&app, &planted).await;
+    assert_eq!(crate::harness::claims(&tokens.access)["sub"], attacker.id.as_str(), "the planted ticket is its owner's as before");
+}
+
+#[tokio::test]
+async fn a63_a_one_time_password_opens_nothing_but_its_own_change() {
+    let world = World::shared().await;
+    let name = crate::harness::unique("new");
+    let user = AdminUser { user_name: name.clone(), ..Default::default() };
+    let request = world.as_admin(CreateUserRequest { user: Some(user), ..Default::default() }).await;
+    let made = world.users().create_user(request).await.expect("a user can be made").into_inner();
+    let (once, id) = (made.one_time_password, made.user.expect("the user").user_id);
+    assert!(once.len() >= 12);
+    let sign_in = |password: &str| Call::new(Op::SignIn).with("userName", &name).with("password", password);
+    for via in Via::BOTH {
+        world.call(via, &sign_in(&once)).await.refused(Case::Disabled);
+        world.call(via, &sign_in("not the password")).await.refused(Case::Password);
+    }
+    let own = format!("the own password of {name}");
+    let change = |current: &str| ChangePasswordRequest {
+        user_name: name.clone(),
+        current_password: current.to_owned(),
+        new_password: own.clone(),
+        keep_other_sessions: false,
+    };
+    assert!(world.users().change_password(change("not the password")).await.is_err());
+    world.users().change_password(change(&once)).await.expect("it opens its own change");
+    for via in Via::BOTH {
+        world.call(via, &sign_in(&once)).await.refused(Case::Password);
+        world.call(via, &sign_in(&own)).await.ok();
+    }
+    let request = world.as_admin(GetUserRequest { name: format!("users/{id}") }).await;
+    let user = world.users().get_user(request).await.expect("the user").into_inner().user.expect("the user");
+    assert!(!user.password_change_required);
 }
