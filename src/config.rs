@@ -43,6 +43,11 @@ pub struct ServeArgs {
     #[arg(long, env = "SUPOS_AUTH_GRPC_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
     pub grpc_listen: SocketAddr,
 
+    /// How many connections the gRPC listener takes at a time; more wait. Leave room for it in the limit of open files (ulimit -n), where
+    /// the edge and the ops listener need 512 besides.
+    #[arg(long, env = "SUPOS_AUTH_GRPC_CONNECTIONS", value_name = "NUMBER", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..))]
+    pub grpc_connections: u16,
+
     /// The certificate chain of the gRPC listener, PEM. With --grpc-tls-key it speaks TLS.
     #[arg(long, env = "SUPOS_AUTH_GRPC_TLS_CERT", value_name = "FILE", requires = "grpc_tls_key")]
     pub grpc_tls_cert: Option<PathBuf>,

@@ -9,7 +9,7 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
-use tokio_stream::{Stream, StreamExt as _, wrappers::UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{
     service::{Routes, RoutesBuilder},
     transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
@@ -18,7 +18,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{StartError, health::Health};
+use super::{StartError, connections::bounded, health::Health};
 use crate::{
     config::{EdgeAddress, ServeArgs},
     core::{Error, secret::Secret},
@@ -32,8 +32,8 @@ use crate::{
     },
 };
 
-/// How long to wait after a connection could not be accepted.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// The most connections of the edge, which Envoy alone opens, and of the ops listener.
+const NEAR_CONNECTIONS: usize = 256;
 /// The fewest characters of the edge's secret.
 const MIN_EDGE_SECRET: usize = 32;
 /// The most bytes of headers on the edge: above Envoy's own limit, which answers in our words.
@@ -103,11 +103,11 @@ impl Listeners {
             server = server.tls_config(tls).map_err(|error| format!("--grpc-tls-cert and --grpc-tls-key cannot be used: {error}"))?;
         }
         let routes = native_routes(gate, health, !args.no_admin)?;
-        let incoming = going_on(TcpIncoming::from(self.grpc).with_nodelay(Some(true)));
+        let incoming = bounded(TcpIncoming::from(self.grpc).with_nodelay(Some(true)), args.grpc_connections.into());
         let stop = stopped();
         servers.spawn(async move { Ok(server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?) });
 
-        let incoming = going_on(TcpIncoming::from(self.ops).with_nodelay(Some(true)));
+        let incoming = bounded(TcpIncoming::from(self.ops).with_nodelay(Some(true)), NEAR_CONNECTIONS);
         let stop = stopped();
         let routes = Routes::from(ops_routes(health, metrics));
         servers.spawn(async move {
@@ -118,14 +118,14 @@ impl Listeners {
         match self.edge {
             Edge::Unix(listener) => {
                 let routes = edge_routes(gate, health, None);
-                let incoming = going_on(UnixListenerStream::new(listener));
+                let incoming = bounded(UnixListenerStream::new(listener), NEAR_CONNECTIONS);
                 servers.spawn(async move {
                     Ok(hardened(EDGE_HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
                 });
             }
             Edge::Tcp(listener, secret) => {
                 let routes = edge_routes(gate, health, Some(Arc::new(secret)));
-                let incoming = going_on(TcpIncoming::from(listener).with_nodelay(Some(true)));
+                let incoming = bounded(TcpIncoming::from(listener).with_nodelay(Some(true)), NEAR_CONNECTIONS);
                 servers.spawn(async move {
                     Ok(hardened(EDGE_HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
                 });
@@ -133,19 +133,6 @@ impl Listeners {
         }
         Ok(servers)
     }
-}
-
-/// Goes on accepting after an error, such as that too many files are open: a flood of connections must not end the service.
-fn going_on<T>(incoming: impl Stream<Item = io::Result<T>>) -> impl Stream<Item = io::Result<T>> {
-    incoming
-        .then(async |accepted| {
-            if let Err(error) = &accepted {
-                tracing::warn!("a connection could not be accepted: {error}");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-            accepted
-        })
-        .filter(Result::is_ok)
 }
 
 async fn bind(listener: &'static str, address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, StartError> {

@@ -1,6 +1,7 @@
 //! The only place that builds the parts and joins them.
 
 mod bootstrap;
+mod connections;
 mod health;
 mod listeners;
 mod master_key;

@@ -178,6 +178,7 @@ pub struct SigningKey {
     pub expires_at: Option<Timestamp>,
     /// When the last session that it signed a token in has ended, and it goes; none: it is not retired. Until then an expired token
     /// still shows who refreshes or signs out.
+    #[serde(default)]
     pub forgotten_at: Option<Timestamp>,
 }
 

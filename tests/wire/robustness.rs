@@ -1,6 +1,6 @@
 //! What the service takes without harm: values as long as they may be, cookies of others, floods of connections, keys that have gone.
 
-use std::{ffi::OsString, fs, net::TcpStream};
+use std::{ffi::OsString, net::TcpStream};
 
 use serde_json::Value;
 use supos_auth::grpc::pb::supos::auth::admin::v1::{AddSigningKeyRequest, RetireSigningKeyRequest};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::harness::{
     Call, Op, Setup, Via, Who, World, authorize, jwt_part,
     process::{Log, Process},
-    refresh, valid,
+    raw, refresh, valid,
 };
 
 #[tokio::test]
@@ -75,15 +75,14 @@ async fn an_expired_token_of_a_key_that_has_gone_still_refreshes_and_signs_out()
     world.call(Via::Envoy, &end).await.ok();
 }
 
-#[test]
-fn a_flood_of_connections_does_not_end_the_service() {
-    let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
-    let (log, data) = (Log::default(), folder.path().join("data"));
+/// A demo of its own with few open files, and the addresses of its gRPC and ops listeners.
+fn narrow(folder: &TempDir, log: &Log, more: &[&str]) -> (Process, String, String) {
     let mut arguments: Vec<OsString> =
         ["--nofile=128", env!("CARGO_BIN_EXE_supos-auth"), "serve", "--dev", "--log-format", "json"].map(OsString::from).into();
     arguments.extend(["--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data-dir"].map(OsString::from));
-    arguments.push(data.into());
-    let mut service = Process::start("prlimit".as_ref(), folder.path(), arguments, &[], &log);
+    arguments.push(folder.path().join("data").into());
+    arguments.extend(more.iter().map(OsString::from));
+    let service = Process::start("prlimit".as_ref(), folder.path(), arguments, &[], log);
     let address = |listener: &str| {
         log.wait_for(0, |line| {
             let line: Value = serde_json::from_str(line).ok()?;
@@ -91,18 +90,43 @@ fn a_flood_of_connections_does_not_end_the_service() {
         })
         .unwrap_or_else(|| panic!("{}", log.since(0).join("\n")))
     };
-    let (grpc, ops) = (address("grpc"), address("ops"));
+    let addresses = (address("grpc"), address("ops"));
     log.wait_for(0, |line| line.contains("\"ready\"").then_some(())).expect("it is ready");
-    let flood: Vec<TcpStream> = (0..200).filter_map(|_| TcpStream::connect(&grpc).ok()).collect();
-    assert!(flood.len() > 128);
+    (service, addresses.0, addresses.1)
+}
+
+fn is_healthy(grpc: &str) -> bool {
+    let mut health = std::process::Command::new(env!("CARGO_BIN_EXE_supos-auth"));
+    let output = health.args(["health", "--timeout", "20", "--server", &format!("http://{grpc}")]).output().expect("it runs");
+    output.status.success()
+}
+
+fn flood(grpc: &str, connections: usize) -> Vec<TcpStream> {
+    (0..connections).map(|_| TcpStream::connect(grpc).expect("the kernel accepts")).collect()
+}
+
+#[test]
+fn a_flood_of_connections_does_not_end_the_service() {
+    let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
+    let log = Log::default();
+    let (mut service, grpc, _) = narrow(&folder, &log, &[]);
+    let flood = flood(&grpc, 200);
     log.wait_for(0, |line| line.contains("could not be accepted").then_some(())).expect("more than it has files for");
     assert!(service.exited().is_none(), "it goes on");
     drop(flood);
-    let health = std::process::Command::new(env!("CARGO_BIN_EXE_supos-auth"))
-        .args(["health", "--timeout", "20", "--server", &format!("http://{grpc}")])
-        .output()
-        .expect("it runs");
-    assert!(health.status.success(), "{}", String::from_utf8_lossy(&health.stderr));
-    assert!(fs::exists(folder.path()).expect("a folder") && !ops.is_empty());
+    assert!(is_healthy(&grpc));
     assert!(service.terminate().success());
+}
+
+#[test]
+fn who_only_connects_takes_nothing_from_others_and_holds_no_stop() {
+    let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
+    let log = Log::default();
+    let (service, grpc, ops) = narrow(&folder, &log, &["--grpc-connections", "20"]);
+    let flood = flood(&grpc, 40);
+    assert_eq!(raw::status_of(ops.parse().expect("an address"), "/readyz"), Some(200), "the other listeners have their own places");
+    assert!(is_healthy(&grpc), "who says nothing makes way for who does");
+    assert!(service.terminate().success());
+    assert!(!log.since(0).iter().any(|line| line.contains("cut off")), "and no call was cut off");
+    drop(flood);
 }
