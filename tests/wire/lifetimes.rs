@@ -64,7 +64,21 @@ async fn a_session_that_nothing_keeps_alive_ends_after_seven_days() {
 }
 
 #[tokio::test]
-async fn authorize_and_exchange_keep_a_session_alive_and_thirty_days_are_the_end() {
+async fn an_exchange_keeps_the_session_alive_from_then_on() {
+    let mut world = World::own(Setup::default().movable_clock()).await;
+    let (app, (_, ticket)) = (world.app().await, world.signed_in().await);
+    let code = world.code(&app, Who::ticket(&ticket)).await;
+    world.step(550);
+    let tokens = world.call(Via::Envoy, &exchange(Op::TokenV2, &app, &code)).await.tokens();
+    let last_use = world.now();
+    world.go_to(last_use + 7 * DAY - 60);
+    let tokens = rotate(&world, &app, &tokens).await;
+    world.step(7 * DAY + 60);
+    world.call(Via::Envoy, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await.refused(Case::Grant);
+}
+
+#[tokio::test]
+async fn authorize_keeps_a_session_alive_and_thirty_days_are_the_end() {
     let mut world = World::own(Setup::default().movable_clock()).await;
     let app = world.app().await;
     let (_, ticket) = world.signed_in().await;

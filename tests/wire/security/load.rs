@@ -63,7 +63,7 @@ async fn d8_sign_ins_that_nobody_waits_for_cost_no_more_than_those_that_somebody
         callers.join_all().await;
     }
     world.call(Via::Native, &sign_in(&user)).await.ok();
-    let cores = u64::try_from(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)).expect("not so many");
+    // Each takes 19 MiB while it is hashed, and an allocator keeps some of that. All of them at once would be 9 GiB.
     let grown = peak_memory(&world) - before;
-    assert!(grown < 19 * (cores + 2) + 64, "the service has grown by {grown} MiB");
+    assert!(grown < 512, "the service has grown by {grown} MiB");
 }
