@@ -107,6 +107,8 @@ pub struct Caller {
     app: Option<App>,
     bearer: Option<Bearer>,
     tickets: Vec<SignedIn>,
+    /// He showed a ticket, dead or alive.
+    showed_ticket: bool,
     /// He showed a credential of a kind that does not count, or that was wrong.
     refused: bool,
     /// A browser sent this on behalf of a page of another site.
@@ -120,8 +122,14 @@ impl Caller {
     /// [`Error::Parameter`] when it shows several credentials in one place; [`Error::StoreUnavailable`].
     pub async fn identify(core: &Core, headers: &HeaderMap, public_origin: &str, scheme: TicketScheme) -> Result<Self, Error> {
         let credentials = Credentials::read(headers)?;
-        let mut caller =
-            Self { app: None, bearer: None, tickets: Vec::new(), refused: false, cross_site: is_cross_site(headers, public_origin) };
+        let mut caller = Self {
+            app: None,
+            bearer: None,
+            tickets: Vec::new(),
+            showed_ticket: false,
+            refused: false,
+            cross_site: is_cross_site(headers, public_origin),
+        };
         let mut tickets = credentials.tickets;
         match credentials.authorization {
             None => {}
@@ -141,6 +149,7 @@ impl Caller {
             Some(Authorization::Ticket(ticket)) if scheme == TicketScheme::Authorization => tickets = vec![ticket],
             Some(Authorization::Ticket(_) | Authorization::Unknown) => caller.refused = true,
         }
+        caller.showed_ticket = !tickets.is_empty();
         for ticket in &tickets {
             // A dead ticket counts as none.
             if let Some(signed_in) = core.session_of_ticket(ticket.expose()).await? {
@@ -233,6 +242,12 @@ impl Caller {
             Some(_) if self.cross_site => Err(Error::NotAllowed),
             other => Ok(other),
         }
+    }
+
+    /// Whether he showed a ticket, dead or alive.
+    #[must_use]
+    pub const fn showed_ticket(&self) -> bool {
+        self.showed_ticket
     }
 
     /// Who uses a refresh token: the app, or whoever holds an access token, which may have expired.

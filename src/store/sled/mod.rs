@@ -252,7 +252,7 @@ impl Maintenance for SledStore {
     }
 
     async fn flush(&self) -> Result<(), Error> {
-        // Everything that was asked for before is on disk before this is.
-        self.probe().await
+        // A step that writes nothing is answered after everything before it is on disk.
+        self.run(|_| Ok(())).await
     }
 }
