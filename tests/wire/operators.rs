@@ -313,3 +313,24 @@ async fn without_the_admin_api_there_is_none() {
     let refused = users.list_users(supos_auth::grpc::pb::supos::auth::admin::v1::ListUsersRequest::default()).await;
     assert_eq!(refused.map_err(|status| status.code()).err(), Some(Code::Unimplemented));
 }
+
+#[tokio::test]
+async fn who_watches_health_is_told_that_the_service_stops() {
+    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+    let mut site = Site::new();
+    site.start();
+    let channel = tonic::transport::Endpoint::from_shared(site.server.clone()).expect("an address").connect().await.expect("it listens");
+    let mut health = HealthClient::new(channel);
+    for service in ["", "supos.auth.v2.AuthService", "supos.auth.admin.v1.UserService"] {
+        let status = health.check(HealthCheckRequest { service: service.to_owned() }).await.expect("a status").into_inner().status();
+        assert_eq!(status, ServingStatus::Serving, "{service}");
+    }
+    let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.expect("a watch").into_inner();
+    let next = watch.message().await.expect("a status").expect("a status").status();
+    assert_eq!(next, ServingStatus::Serving);
+    let stopped = tokio::task::spawn_blocking(move || site.stop());
+    let next = watch.message().await.expect("a status").expect("a status").status();
+    assert_eq!(next, ServingStatus::NotServing);
+    stopped.await.expect("it stops, and the watch does not hold it");
+}
