@@ -110,22 +110,29 @@ impl<'a> Import<'a> {
     /// Sends the file and waits until the service has it all; gives up on the first mistake of either side.
     async fn finish<K: Kind>(&mut self, steps: Steps<K::Request>) -> Result<(Summary, Checked), Failure> {
         let mut read = None;
+        let mut ended_early = None;
         let answer = {
             let mut upload = std::pin::pin!(upload::<K>(self.admin, steps, &self.sent, &mut self.progress));
             loop {
                 tokio::select! {
                     // What is wrong with the file itself is the better news.
                     biased;
-                    summary = &mut self.reader, if read.is_none() => read = Some(joined(summary)?),
+                    summary = &mut self.reader, if read.is_none() && ended_early.is_none() => match joined(summary) {
+                        Ok(summary) => read = Some(summary),
+                        // The service knows better why.
+                        Err(failure) if failure.to_string() == reader::ENDED_EARLY => ended_early = Some(failure),
+                        Err(failure) => return Err(failure),
+                    },
                     answer = &mut upload => break answer,
                 }
             }
         };
         let checked = answer.map_err(|status| self.explain(self.admin.connection().refusal(status)))?;
         // The call went well; a reader that is not done then learns that nobody takes its lines, and says so.
-        let summary = match read {
-            Some(summary) => summary,
-            None => joined((&mut self.reader).await)?,
+        let summary = match (read, ended_early) {
+            (Some(summary), _) => summary,
+            (None, Some(failure)) => return Err(failure),
+            (None, None) => joined((&mut self.reader).await)?,
         };
         Ok((summary, checked))
     }

@@ -64,6 +64,9 @@ impl Source {
     }
 }
 
+/// What the reader says when nobody takes its lines any more: the call has ended, and its answer says why.
+pub(super) const ENDED_EARLY: &str = "the service ended the import before the last line";
+
 /// Reads the file to its end and hands over each line. After the first mistake it only looks for further ones.
 pub(super) fn read<K: Kind>(mut source: Source, to_call: &mpsc::Sender<Step<K::Request>>) -> Result<Summary, Failure> {
     let mut summary = Summary::default();
@@ -113,7 +116,7 @@ pub(super) fn read<K: Kind>(mut source: Source, to_call: &mpsc::Sender<Step<K::R
 }
 
 fn hand_over<R>(to_call: &mpsc::Sender<Step<R>>, step: Step<R>) -> Result<(), Failure> {
-    to_call.blocking_send(step).map_err(|_| Failure::new("the service ended the import before the last line"))
+    to_call.blocking_send(step).map_err(|_| Failure::new(ENDED_EARLY))
 }
 
 /// What is wrong with the file.
