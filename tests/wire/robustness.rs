@@ -123,6 +123,7 @@ fn who_only_connects_takes_nothing_from_others_and_holds_no_stop() {
     let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
     let log = Log::default();
     let (service, grpc, ops) = narrow(&folder, &log, &["--grpc-connections", "20"]);
+    log.wait_for(0, |line| line.contains("\"ready\"").then_some(())).expect("the service is ready once it has tried its store");
     let flood = flood(&grpc, 40);
     assert_eq!(raw::status_of(ops.parse().expect("an address"), "/readyz"), Some(200), "the other listeners have their own places");
     assert!(is_healthy(&grpc), "who says nothing makes way for who does");

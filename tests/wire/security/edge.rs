@@ -3,13 +3,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
-
-use crate::harness::{
-    Call, Case, Op, Status, Via, Who, World, authorize, exchange, raw,
-    raw::{Listener, h2},
-    refresh, valid,
-    world::encode,
+use tonic::{
+    codegen::http::uri::PathAndQuery,
+    transport::{Channel, Endpoint},
 };
+
+use crate::harness::{Call, Case, Op, Status, Via, Who, World, authorize, exchange, raw, refresh, valid, world::encode};
 
 #[tokio::test]
 async fn h1_forged_headers_of_envoys_change_nothing_through_envoy() {
@@ -129,7 +128,7 @@ async fn h2_native_grpc_and_method_paths_do_not_exist_on_the_public_port() {
 #[tokio::test]
 async fn h2_a_grpc_client_at_the_public_port_sees_an_error() {
     let mut world = World::shared().await;
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", world.http())).expect("a URL");
+    let endpoint = Endpoint::from_shared(format!("http://{}", world.http())).expect("a URL");
     world.channel = endpoint.connect_lazy();
     for op in [Op::Jwks, Op::SignIn, Op::Valid] {
         let reply = world.call(Via::Native, &Call::new(op)).await;
@@ -137,30 +136,22 @@ async fn h2_a_grpc_client_at_the_public_port_sees_an_error() {
     }
 }
 
+/// How a method answers an empty message from an administrator.
+async fn answer_to_an_administrator(world: &World, channel: &Channel, path: &'static str) -> tonic::Code {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.expect("the listener takes connections");
+    let request = world.as_admin(()).await;
+    let reply = client.unary(request, PathAndQuery::from_static(path), tonic_prost::ProstCodec::<(), ()>::default()).await;
+    reply.map_or_else(|status| status.code(), |_| tonic::Code::Ok)
+}
+
 #[tokio::test]
 async fn h2_the_edge_socket_has_no_admin_service_and_no_reflection() {
     let world = World::shared().await;
-    let edge = Listener::Unix(world.edge());
+    let edge = Endpoint::from_shared(format!("unix:{}", world.edge().display())).expect("a path makes a URL").connect_lazy();
     for path in METHODS.iter().filter(|path| path.contains("admin") || path.contains("reflection")) {
-        let fields = h2::fields(&[
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", path),
-            (":authority", "edge"),
-            ("content-type", "application/grpc"),
-            ("te", "trailers"),
-        ]);
-        let request = [
-            h2::PREFACE.to_vec(),
-            h2::frame(h2::HEADERS, h2::END_HEADERS, 1, &fields),
-            h2::frame(h2::DATA, h2::END_STREAM, 1, b"\0\0\0\0\0"),
-        ];
-        let answer = raw::exchange(&edge, &request.concat(), |bytes| {
-            h2::frames(bytes).iter().any(|frame| frame.stream == 1 && frame.flags & h2::END_STREAM != 0)
-        });
-        let frames = h2::frames(&answer.0);
-        assert!(!frames.iter().any(|frame| frame.kind == h2::DATA && !frame.payload.is_empty()), "{path}: {frames:?}");
-        assert!(frames.iter().any(|frame| frame.kind == h2::HEADERS && frame.stream == 1), "{path}: {frames:?}");
+        assert_ne!(answer_to_an_administrator(&world, &world.channel, path).await, tonic::Code::Unimplemented, "{path} is there, natively");
+        assert_eq!(answer_to_an_administrator(&world, &edge, path).await, tonic::Code::Unimplemented, "{path}");
     }
     // The socket is the service's user's alone.
     let mode = std::fs::metadata(world.edge()).expect("the socket").permissions().mode();
