@@ -292,6 +292,7 @@ mod tests {
             secrets: vec![pb::AppSecret { name: "apps/shop/secrets/1".to_owned(), create_time: Some(at(0, 0)), short: true }],
             create_time: Some(at(1_700_000_000, 123_000_000)),
             update_time: None,
+            ..pb::App::default()
         });
         assert_eq!(
             to_value(&app).unwrap(),
