@@ -112,7 +112,8 @@ async fn write(mut queue: mpsc::Receiver<Refusal>) {
             ak = %ak.escape_default(),
             address,
             reason = reason.name(),
-            canonical = canonical.masked(),
+            // It has no control character, so it is written as it is, to be compared.
+            canonical = %canonical.masked(),
             "a signature is refused: {}",
             reason.advice()
         );

@@ -9,7 +9,6 @@ use super::{
 use crate::{
     core::{
         Core, Error,
-        ids::AppId,
         model::App,
         signatures::{Signature, is_timely},
         throttle::Source,
@@ -82,13 +81,9 @@ pub(super) async fn verify(
     source: &Source,
 ) -> Result<Option<SignedBy>, Error> {
     let canonical = canonical(call)?;
-    let app = match AppId::new(&credential.ak) {
-        Some(id) => core.store.app(&id).await?,
-        None => None,
-    };
     let texts = [canonical.text(Form::Usual), canonical.text(Form::App)];
     let shown = credential.signature.unwrap_or_default();
-    let matches = core.signature_matches(app.as_ref(), [texts[0].as_bytes(), texts[1].as_bytes()], &shown)?;
+    let (app, matches) = core.check_signature(&credential.ak, [texts[0].as_bytes(), texts[1].as_bytes()], &shown).await?;
     let right = matches & credential.signature.is_some() & app.as_ref().is_some_and(|app| app.enabled);
     let refuse = |reason| {
         refusals.note(&credential.ak, source.address, reason, canonical.clone());

@@ -36,6 +36,7 @@ use self::{
     password::Hasher,
     seal::Vault,
     secret::Secret,
+    signatures::StandIn,
     throttle::Throttle,
     usage::Usage,
 };
@@ -73,6 +74,8 @@ pub struct Core {
     pub hasher: Hasher,
     /// Who counts what was wrong.
     pub throttle: Throttle,
+    /// The app that is worked on where there is none.
+    pub stand_in: StandIn,
     /// Who counts what apps should not do any more.
     pub usage: Usage,
     /// What time it is.

@@ -30,7 +30,7 @@ pub const MAX_LENGTH: usize = 1024;
 pub enum Lane {
     /// Anybody.
     Anybody,
-    /// Those with a browser that they are known by, and administrators who are signed in.
+    /// Those who come from where they are known, and administrators who are signed in.
     Known,
 }
 

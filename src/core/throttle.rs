@@ -4,7 +4,8 @@
 //! - An account is a user's name or an app's id, known or not.
 //! - An address is an IPv4 address or an IPv6 /64. One that a good credential came from within a day has a high ceiling: a plant sits behind
 //!   one of them.
-//! - A browser that a user is known by has a count of its own, and is bound by no other: nobody else can use it up.
+//! - A browser that a user is known by, and an address that he himself has signed in well from within a month, has a count of its own for
+//!   him, and is bound by no other: nobody elsewhere can use it up.
 //! - An app's right signature passes whatever was counted, unless its secret is so short that it could be guessed.
 //!
 //! The counts are in tables of fixed size, so that no number of names and addresses takes more memory; two that share a place share a count.
@@ -31,7 +32,7 @@ use super::{
 };
 
 /// How many places a table has.
-const PLACES: usize = 1 << 14;
+const PLACES: usize = 1 << 15;
 /// For how long a good credential makes an address a good one.
 const GOOD_FOR: Duration = Duration::from_hours(24);
 
@@ -43,6 +44,9 @@ const NAME_A_DAY: NonZeroU32 = NonZeroU32::new(100).unwrap();
 const ADDRESS_EVERY: Duration = Duration::from_secs(10);
 /// The same for a good one.
 const GOOD_ADDRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// For how long a user's good password makes an address his.
+const HIS_FOR: Duration = Duration::from_hours(30 * 24);
 
 /// How many failures are free.
 #[derive(Clone, Copy, Debug)]
@@ -213,7 +217,9 @@ pub struct Throttle {
     signatures: Kind,
     names: Counter,
     names_by_day: Counter,
-    browsers: Counter,
+    known: Counter,
+    /// Until when an address is a user's own, in milliseconds since 1970.
+    his_until: Table,
     apps: Counter,
     /// Until when an app's signature from an address is nothing new, in milliseconds since 1970.
     sources: Table,
@@ -228,14 +234,21 @@ impl fmt::Debug for Throttle {
 /// A password that somebody shows.
 #[derive(Clone, Copy, Debug)]
 pub enum PasswordTry {
-    /// With a browser that the user is known by.
-    KnownBrowser(usize),
+    /// With a browser that the user is known by, or at an address that is his.
+    Known {
+        /// The place that it is counted at.
+        counted: usize,
+        /// The place of the name and address.
+        his: usize,
+    },
     /// Any other.
     Anywhere {
         /// The place of the name.
         name: usize,
         /// The place of the address.
         network: usize,
+        /// The place of both.
+        his: usize,
     },
 }
 
@@ -250,7 +263,8 @@ impl Throttle {
             signatures: Kind::new(limits, &clock),
             names: Counter::new(limits.per_name, NAME_EVERY, &clock),
             names_by_day: Counter::new(NAME_A_DAY, Duration::from_hours(24), &clock),
-            browsers: Counter::new(limits.per_name, NAME_EVERY, &clock),
+            known: Counter::new(limits.per_name, NAME_EVERY, &clock),
+            his_until: Table::new(),
             apps: Counter::new(limits.per_address, ADDRESS_EVERY, &clock),
             sources: Table::new(),
             clock,
@@ -264,9 +278,12 @@ impl Throttle {
     /// A password that is shown for `name`, which is that of `user` if he is known.
     #[must_use]
     pub fn password(&self, name: &str, user: Option<UserId>, source: &Source) -> PasswordTry {
+        let network = source.network();
+        let his = self.place(&[name.as_bytes(), &[0], &network].concat());
         match (&source.browser, user) {
-            (Some(browser), Some(user)) if browser.knows(user) => PasswordTry::KnownBrowser(self.place(browser.id())),
-            _ => PasswordTry::Anywhere { name: self.place(name.as_bytes()), network: self.place(&source.network()) },
+            (Some(browser), Some(user)) if browser.knows(user) => PasswordTry::Known { counted: self.place(browser.id()), his },
+            _ if self.clock.0.now().millis() < self.his_until.at(his).load(Ordering::Acquire) => PasswordTry::Known { counted: his, his },
+            _ => PasswordTry::Anywhere { name: self.place(name.as_bytes()), network: self.place(&network), his },
         }
     }
 
@@ -276,8 +293,8 @@ impl Throttle {
     /// [`Error::TooManyTries`].
     pub fn ask(&self, shown: PasswordTry) -> Result<(), Error> {
         match shown {
-            PasswordTry::KnownBrowser(browser) => self.browsers.ask(browser),
-            PasswordTry::Anywhere { name, network } => {
+            PasswordTry::Known { counted, .. } => self.known.ask(counted),
+            PasswordTry::Anywhere { name, network, .. } => {
                 self.names.ask(name)?;
                 self.names_by_day.ask(name)?;
                 self.passwords.counter(network, self.clock.0.now()).ask(network)
@@ -292,8 +309,8 @@ impl Throttle {
     pub fn count(&self, shown: PasswordTry) -> Result<(), Error> {
         self.ask(shown)?;
         match shown {
-            PasswordTry::KnownBrowser(browser) => self.browsers.count(browser),
-            PasswordTry::Anywhere { name, network } => {
+            PasswordTry::Known { counted, .. } => self.known.count(counted),
+            PasswordTry::Anywhere { name, network, .. } => {
                 self.names.count(name)?;
                 self.names_by_day.count(name)?;
                 self.passwords.counter(network, self.clock.0.now()).count(network)
@@ -303,12 +320,14 @@ impl Throttle {
 
     /// Notes that a password that was counted is right.
     pub fn was_right(&self, shown: PasswordTry) {
+        let now = self.clock.0.now();
+        let (PasswordTry::Known { his, .. } | PasswordTry::Anywhere { his, .. }) = shown;
+        self.his_until.at(his).store(now.after(HIS_FOR).millis(), Ordering::Release);
         match shown {
-            PasswordTry::KnownBrowser(browser) => self.browsers.forget(browser),
-            PasswordTry::Anywhere { name, network } => {
+            PasswordTry::Known { counted, .. } => self.known.forget(counted),
+            PasswordTry::Anywhere { name, network, .. } => {
                 self.names.forget(name);
                 self.names_by_day.forget(name);
-                let now = self.clock.0.now();
                 self.passwords.counter(network, now).take_back(network);
                 self.passwords.found_good(network, now);
             }
@@ -394,6 +413,28 @@ mod tests {
             day += tries("a");
         }
         assert!((95..=101).contains(&day), "{day} in a day");
+    }
+
+    #[test]
+    fn nobody_elsewhere_keeps_a_user_from_an_address_that_is_his_or_a_browser_that_he_is_known_by() {
+        let (throttle, clock) = throttle(3, 1000, 1000);
+        let (home, elsewhere) = (from("10.0.0.1"), from("10.0.0.2"));
+        let right = throttle.password("a", None, &home);
+        throttle.count(right).unwrap();
+        throttle.was_right(right);
+        assert_eq!((0..10).filter(|_| wrong(&throttle, "a", &elsewhere)).count(), 3);
+        assert_eq!((0..10).filter(|_| wrong(&throttle, "b", &home)).count(), 3);
+        assert!(throttle.ask(throttle.password("a", None, &home)).is_ok());
+        let user = UserId::from_bytes([1; 16]);
+        let browser = Browser::of_session(crate::core::ids::SessionId::from_bytes([2; 16]), user);
+        let with_browser = Source { browser: Some(browser), ..elsewhere.clone() };
+        assert!(throttle.ask(throttle.password("a", Some(user), &with_browser)).is_ok());
+        assert!(throttle.ask(throttle.password("a", None, &with_browser)).is_err(), "it is known for its own user alone");
+        // There, too, only so many may be wrong.
+        assert_eq!((0..10).filter(|_| wrong(&throttle, "a", &home)).count(), 3);
+        assert_eq!((0..10).filter(|_| throttle.count(throttle.password("a", Some(user), &with_browser)).is_ok()).count(), 3);
+        clock.pass(HIS_FOR);
+        assert!(matches!(throttle.password("a", None, &home), PasswordTry::Anywhere { .. }));
     }
 
     #[test]

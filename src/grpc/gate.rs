@@ -206,7 +206,7 @@ impl Gate {
             work(caller).await
         };
         let outcome = timeout(TIME_LIMIT, judged).await.unwrap_or(Err(Error::Timeout));
-        note(rpc, &who, outcome.as_ref().err(), begun.elapsed());
+        note(rpc, &who, call.address, outcome.as_ref().err(), begun.elapsed());
         let language =
             call.headers.get("accept-language").and_then(|value| value.to_str().ok()).map_or(Language::English, Language::preferred);
         outcome.map_err(|error| status(&error, Dialect::of_rpc(rpc), reader, language))
@@ -219,7 +219,8 @@ fn peer<T>(request: &Incoming<T>) -> Option<IpAddr> {
 }
 
 /// Counts a call, and writes its line.
-pub(super) fn note(rpc: &'static str, who: &str, error: Option<&Error>, took: Duration) {
+pub(super) fn note(rpc: &'static str, who: &str, address: Option<IpAddr>, error: Option<&Error>, took: Duration) {
+    let address = address.map(tracing::field::display);
     let operation = rpc.trim_start_matches('/');
     let row = error.map(|error| row_of(error, Dialect::of_rpc(rpc)));
     let outcome = row.map_or("OK", |row| row.reason);
@@ -228,12 +229,12 @@ pub(super) fn note(rpc: &'static str, who: &str, error: Option<&Error>, took: Du
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     match error {
         Some(error @ (Error::Internal(_) | Error::StoreUnavailable(_) | Error::Timeout)) => {
-            tracing::error!(operation, caller = who, outcome, error = %error, duration_us = micros, "{operation} failed: {error}");
+            tracing::error!(operation, caller = who, address, outcome, error = %error, duration_us = micros, "{operation} failed: {error}");
         }
         Some(error) => {
             let number = row.map_or(0, |row| row.number);
-            tracing::info!(operation, caller = who, outcome, number, duration_us = micros, "{operation} refused: {error}");
+            tracing::info!(operation, caller = who, address, outcome, number, duration_us = micros, "{operation} refused: {error}");
         }
-        None => tracing::info!(operation, caller = who, outcome, duration_us = micros, "{operation} done"),
+        None => tracing::info!(operation, caller = who, address, outcome, duration_us = micros, "{operation} done"),
     }
 }
