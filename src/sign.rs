@@ -301,7 +301,7 @@ impl Canonical {
 }
 
 /// What stands for a secret where people read it.
-fn fingerprint(value: &str) -> String {
+pub(crate) fn fingerprint(value: &str) -> String {
     let digest = digest(&SHA256, value.as_bytes());
     format!("sha256:{}:{}", hex(digest.as_ref().get(..8).unwrap_or_default()), value.len())
 }

@@ -12,7 +12,7 @@ use std::{
 use ::metrics::counter;
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::sign::Canonical;
+use crate::sign::{Canonical, fingerprint};
 
 /// How many may wait to be written. More are counted, and not written.
 const QUEUE: usize = 256;
@@ -52,7 +52,7 @@ impl Reason {
 
     const fn advice(self) -> &'static str {
         match self {
-            Self::UnknownApp => "no app has this access key",
+            Self::UnknownApp => "no app has this access key, of which the SHA-256 stands here, for it may be a secret in the wrong place",
             Self::WrongSignature => {
                 "compare the string with what `supos-auth sign --masked` makes of the client's request; where they are equal, the secret is another"
             }
@@ -108,14 +108,10 @@ async fn write(mut queue: mpsc::Receiver<Refusal>) {
         }
         written.insert(key, Instant::now());
         let address = address.map(|address| address.to_string()).unwrap_or_default();
-        tracing::warn!(
-            ak = %ak.escape_default(),
-            address,
-            reason = reason.name(),
-            // It has no control character, so it is written as it is, to be compared.
-            canonical = %canonical.masked(),
-            "a signature is refused: {}",
-            reason.advice()
-        );
+        // What is no app's may be anything: a secret, a password or a token of a client that has mixed them up.
+        let ak = if reason == Reason::UnknownApp { fingerprint(&ak) } else { ak.escape_default().to_string() };
+        // The canonical text has no control character, so it is written as it is, to be compared.
+        let canonical = tracing::field::display(canonical.masked());
+        tracing::warn!(ak, address, reason = reason.name(), canonical, "a signature is refused: {}", reason.advice());
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn canonical(call: &Call<'_>) -> Result<Canonical, Error> {
             let content_type = call.headers.get("x-original-content-type").map(http::HeaderValue::as_bytes).unwrap_or_default();
             let content_type =
                 std::str::from_utf8(content_type).map_err(|_| Error::parameter("Content-Type", crate::core::Problem::Malformed))?;
-            Canonical::new(Some(original.operation), &original.method, &original.path, content_type, &original.query, headers)
+            Canonical::new(Some(original.operation), original.method, original.path, content_type, original.query, headers)
         }
         None => Canonical::new(None, "POST", call.rpc, GRPC, &Query::default(), headers),
     }

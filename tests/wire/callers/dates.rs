@@ -96,7 +96,7 @@ async fn a_dated_signature_stays_used_when_the_service_is_killed_or_restarted() 
     let app = strict(&world).await;
     let call = ask(&app).header("x-mc-date", &date(&world, 240));
     assert!(is_taken(&world, Via::Envoy, &call).await);
-    for end in [Pair::kill_service, Pair::stop_service] {
+    for end in [Pair::kill, Pair::terminate] {
         world.restart(end);
         assert!(!is_taken(&world, Via::Envoy, &call).await);
     }

@@ -111,7 +111,8 @@ async fn the_admin_api_takes_users_with_the_right_admin_and_no_signature() {
     let world = World::shared().await;
     let (user, ticket) = world.signed_in().await;
     let app = app_with(&world, &["admin"], true).await;
-    let list = async |who: &Who| world.apps().list_apps(native::request(ListAppsRequest::default(), who)).await.map_err(|status| status.code());
+    let list =
+        async |who: &Who| world.apps().list_apps(native::request(ListAppsRequest::default(), who)).await.map_err(|status| status.code());
     let by_ticket = Who::authorization(&format!("Ticket {ticket}"));
     assert_eq!(list(&by_ticket).await.expect_err("he may not"), Code::PermissionDenied);
     assert_eq!(list(&app.who()).await.expect_err("it takes no Sign"), Code::Unauthenticated);
@@ -152,6 +153,6 @@ async fn rights_survive_a_restart() {
     let mut world = World::own(Setup::default()).await;
     let (_, _, _, tokens) = world.family().await;
     let inspector = app_with(&world, &["tokens.inspect"], false).await;
-    world.restart(crate::harness::Pair::stop_service);
+    world.restart(crate::harness::Pair::terminate);
     assert!(world.call(Via::Envoy, &valid(&tokens.access).by(inspector.who())).await.valid());
 }

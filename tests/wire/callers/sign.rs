@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_lc_rs::hmac;
 use supos_auth::grpc::pb::supos::auth::admin::v1::{App as AdminApp, CreateAppRequest};
 
-use crate::harness::{App, Call, Case, Op, Status, Via, Who, World, forged, raw};
+use crate::harness::{App, Call, Case, Op, Via, Who, World, raw};
 
 const USERNAME: &str = "/open-api/supos/auth/v2/username";
 const TOKEN_V281: &str = "/open-api/supos/auth/v2/code/accessToken";
@@ -121,7 +121,7 @@ async fn a_request_is_signed_as_it_was_sent_in_whatever_way_that_is() {
     }
     // A GET may have a body, which is not covered.
     let authorization = sign(&app, &format!("GET\n{USERNAME}\napplication/json\naccesstoken=T\n\n"));
-    let headers = [authorization.as_str(), "content-type: application/json", "content-length: 13"];
+    let headers = [authorization.as_str(), "content-type: application/json", "content-length: 14"];
     assert_taken(&raw::request(world.http(), "GET", &format!("{USERNAME}?accessToken=T"), &headers, b"{\"a\":\"anyone\"}"), "a body");
 }
 
@@ -153,7 +153,11 @@ async fn a_request_that_could_be_taken_for_another_is_refused_whoever_signs_it()
         (
             "two content types",
             username("accessToken=T"),
-            vec![sign(&app, &format!("GET\n{USERNAME}\na/b,a/b\naccesstoken=T\n\n")), "content-type: a/b".into(), "content-type: a/b".into()],
+            vec![
+                sign(&app, &format!("GET\n{USERNAME}\na/b,a/b\naccesstoken=T\n\n")),
+                "content-type: a/b".into(),
+                "content-type: a/b".into(),
+            ],
         ),
     ];
     for (what, target, headers) in cases {
@@ -195,7 +199,7 @@ async fn what_is_not_quite_the_signature_is_none() {
         of(&format!("{id} -{hex}")),
         of(&format!("{id}-{hex};")),
         of(&format!("{}-{hex}", other.id)),
-        of(&format!("{}-{}", world_without(id), hex)),
+        of(&format!("no-{id}-{hex}")),
         sign(&App { id: id.clone(), ..other.clone() }, &lines),
         sign(&App { secret: String::new(), ..app.clone() }, &lines),
         with(&format!("get\n{USERNAME}\n\naccesstoken=T\n\n")),
@@ -209,10 +213,6 @@ async fn what_is_not_quite_the_signature_is_none() {
         assert_answer(&get(&world, &format!("{USERNAME}?accessToken=T"), &[&header]), &header, 401, 100_106_401);
     }
     assert_taken(&get(&world, &format!("{USERNAME}?accessToken=T"), &[&good]), "the signature itself");
-}
-
-fn world_without(id: &str) -> String {
-    format!("no-{id}")
 }
 
 #[tokio::test]
@@ -358,8 +358,18 @@ async fn b26_headers_that_only_look_like_ours_are_not_ours() {
     let world = World::shared().await;
     let (app, user, _, tokens) = world.family().await;
     for header in [
-        "x-auth-user", "x_auth_user", "x-forwarded-user", "x-user-id", "x-client-id", "x-edge-secret", "x-envoy-external-address",
-        "x_mc_date", "suposticket", "x-token", "proxy-authorization", "x-authorization",
+        "x-auth-user",
+        "x_auth_user",
+        "x-forwarded-user",
+        "x-user-id",
+        "x-client-id",
+        "x-edge-secret",
+        "x-envoy-external-address",
+        "x_mc_date",
+        "suposticket",
+        "x-token",
+        "proxy-authorization",
+        "x-authorization",
     ] {
         for value in [user.id.as_str(), app.id.as_str(), &format!("Bearer {}", tokens.access), &tokens.access] {
             for via in Via::BOTH {
@@ -375,6 +385,4 @@ async fn b26_headers_that_only_look_like_ours_are_not_ours() {
         world.call(via, &ask.clone().by(App::signing(&app.id, "wrong"))).await.refused(Case::Caller);
         world.call(via, &ask.clone().by(Who::authorization("Sign x"))).await.refused(Case::Caller);
     }
-    assert!(matches!(world.call(Via::Envoy, &Call::new(Op::Username)).await.status, Status::Http(401)));
-    let _ = forged(&tokens.access);
 }

@@ -70,7 +70,9 @@ impl Reply {
             Status::Http(_) => {
                 let content_type = self.header("content-type").unwrap_or_default();
                 check(content_type.starts_with("application/json"), "the content type should be application/json")?;
-                check(case != Case::Caller || self.header("www-authenticate").is_some(), "www-authenticate should be there")?;
+                let challenges = self.headers_of("www-authenticate").join(", ");
+                let challenged = challenges.contains("Sign ") && challenges.contains("Bearer ");
+                check(case != Case::Caller || challenged, "www-authenticate should name Sign and Bearer")?;
                 check(self.header("location").is_none(), "an error never redirects")
             }
             Status::Grpc(_) => {
@@ -95,7 +97,8 @@ impl Reply {
     /// Checks that nothing that the caller sent comes back.
     #[track_caller]
     pub(crate) fn echoes_nothing_of(&self, call: &Call) {
-        let sent = call.parameters.iter().map(|(_, value)| value).chain(call.who.0.iter().map(|(_, value)| value));
+        let secrets = call.who.signers.iter().map(|signer| &signer.sk);
+        let sent = call.parameters.iter().chain(&call.who.headers).map(|(_, value)| value).chain(secrets);
         for value in sent.filter(|value| value.len() >= 6 && !VOCABULARY.contains(&value.as_str())) {
             assert!(!self.text.contains(value.as_str()), "operation {:?}: the answer to an error quotes {value:?}: {}", self.op, self.text);
             for (name, header) in &self.headers {
