@@ -1,6 +1,6 @@
 //! Every kind of secret at every place where a secret may be shown: only its own place takes it, and nothing is used up.
 
-use crate::harness::{App, Call, Op, Reply, Via, Who, World, authorize, exchange, refresh, unique, valid};
+use crate::harness::{App, Call, Case, Op, Reply, Via, Who, World, authorize, exchange, refresh, unique, valid};
 
 /// A place where a caller can show a secret, with the kind that belongs there.
 struct Place {
@@ -89,6 +89,9 @@ async fn b3_each_kind_of_secret_opens_its_own_place_alone_and_is_not_used_up_els
             }
             for via in Via::BOTH {
                 let reply = world.call(via, &(place.call)(secret)).await;
+                if reply.check_refusal(Case::Tries).is_ok() {
+                    wrong.push(format!("the {kind} was not looked at as the {}", place.what));
+                }
                 if gave_something(&reply) {
                     wrong.push(format!("the {kind} as the {}: {}", place.what, reply.text));
                 }
