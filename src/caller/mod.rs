@@ -104,7 +104,9 @@ impl Credentials {
             // By itself it is no credential.
             _ => None,
         };
-        if token.is_some() && matches!(authorization, Some(Authorization::Bearer(_))) {
+        if let (Some(Authorization::Bearer(bearer)), Some(token)) = (&authorization, &token)
+            && !bearer.matches(token.expose().as_bytes())
+        {
             return Err(Error::parameter(TOKEN_HEADER, Problem::Ambiguous));
         }
         let mut tickets: Vec<Secret> = Vec::new();

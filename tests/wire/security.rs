@@ -16,4 +16,3 @@ mod sessions;
 mod signatures;
 mod storage;
 mod tokens;
-mod tries;

@@ -70,17 +70,6 @@ async fn a_dated_signature_works_once_and_a_nonce_makes_another_one_of_it() {
 }
 
 #[tokio::test]
-async fn native_signatures_need_a_date_and_a_nonce() {
-    let world = World::shared().await;
-    let app = world.app().await;
-    let now = date(&world, 0);
-    for (date, nonce) in [("", "n"), (now.as_str(), ""), ("", "")] {
-        let call = ask(&app).header("x-mc-date", date).header("x-mc-nonce", nonce);
-        assert!(!is_taken(&world, Via::Native, &call).await, "{date:?} {nonce:?}");
-    }
-}
-
-#[tokio::test]
 async fn where_no_date_is_required_it_is_not_looked_at() {
     let world = World::shared().await;
     let app = world.app().await;

@@ -13,7 +13,7 @@ const TOKEN_V281: &str = "/open-api/supos/auth/v2/code/accessToken";
 /// Signs these very lines, with none of the service's own code.
 fn sign(app: &App, lines: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, app.secret.as_bytes());
-    let signature: String = hmac::sign(&key, lines.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let signature = hmac::sign(&key, lines.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     format!("authorization: Sign {}-{signature}", app.id)
 }
 

@@ -148,7 +148,7 @@ async fn b13_nobody_can_keep_a_user_from_a_browser_or_an_address_that_he_is_know
             world.call(via, &with(cookie, "203.0.113.2")).await.ok();
         }
     }
-    for cookie in [others.as_str(), "suposBrowser=x", &format!("{}x", browser), &browser.replace("suposBrowser", "suposTicket")] {
+    for cookie in [others.as_str(), "suposBrowser=x", &format!("{browser}x"), &browser.replace("suposBrowser", "suposTicket")] {
         assert!(is_limited(&world.call(Via::Envoy, &with(cookie, "203.0.113.3")).await), "{cookie}");
     }
     world.call(Via::Envoy, &right(&user, "192.0.2.1")).await.ok();

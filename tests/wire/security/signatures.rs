@@ -1,16 +1,11 @@
 //! Sign: what a signature opens, and what it does not.
 
-use std::sync::Arc;
-
 use supos_auth::{
     core::clock::Timestamp,
     sign::{self, DATE, GRPC, NONCE},
 };
-use tokio::task::JoinSet;
 
-use crate::harness::{
-    App, Call, Case, Op, Setup, Via, Who, World, authorize, exchange, forged, native, pair::Pair, unique, valid, world::encode,
-};
+use crate::harness::{App, Call, Case, Op, Setup, Via, Who, World, exchange, pair::Pair, unique, valid, world::encode};
 
 const VALIDATE: &str = "/supos.auth.v281.AuthService/ValidateToken";
 
@@ -165,25 +160,6 @@ async fn a18_over_grpc_a_signature_has_a_date_and_a_nonce_and_works_once() {
     world.call(Via::Native, &call.by(twice)).await.refused(Case::Parameter);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a18_a_dated_signature_raced_by_64_callers_works_for_one() {
-    let world = Arc::new(World::shared().await);
-    let (app, _, _, tokens) = world.family().await;
-    for _ in 0..5 {
-        let call = valid(&tokens.access).by(natively(&app, fresh(&world)));
-        let mut callers = JoinSet::new();
-        for _ in 0..64 {
-            let (connection, call) = (world.signed(), call.clone());
-            callers.spawn(async move { native::call(connection, &call).await });
-        }
-        let replies = callers.join_all().await;
-        assert_eq!(replies.iter().filter(|reply| reply.is_ok()).count(), 1);
-        for reply in replies.iter().filter(|reply| !reply.is_ok()) {
-            reply.refused(Case::Caller);
-        }
-    }
-}
-
 #[tokio::test]
 async fn a18_a_signature_that_was_used_stays_so_when_the_service_is_killed_or_the_clock_set_back() {
     let mut world = World::own(Setup::default().movable_clock()).await;
@@ -197,66 +173,4 @@ async fn a18_a_signature_that_was_used_stays_so_when_the_service_is_killed_or_th
     assert!(world.is_valid(&app, &tokens.access).await);
     world.step(-590);
     world.call(Via::Native, &used).await.refused(Case::Caller);
-}
-
-#[tokio::test]
-async fn a18_an_app_can_be_held_to_date_its_signatures_over_http_and_then_each_works_once() {
-    let world = World::shared().await;
-    let app = world.app_with(|app| app.signature_requires_date = true).await;
-    let (_, ticket) = world.signed_in().await;
-    let tokens = world.tokens(&app, &ticket).await;
-    let ask = |headers: Headers| valid(&tokens.access).by(app.who()).by(Who::headers(headers));
-    world.call(Via::Envoy, &ask(vec![])).await.refused(Case::Caller);
-    for seconds in [-360, 360] {
-        world.call(Via::Envoy, &ask(vec![(DATE, date(&world, seconds))])).await.refused(Case::Caller);
-    }
-    let dated = ask(vec![(DATE, date(&world, 0))]);
-    assert!(world.call(Via::Envoy, &dated).await.valid());
-    world.call(Via::Envoy, &dated).await.refused(Case::Caller);
-    for _ in 0..2 {
-        assert!(world.call(Via::Envoy, &ask(fresh(&world))).await.valid(), "a nonce tells two calls of one second apart");
-    }
-}
-
-#[tokio::test]
-async fn a18_a_signature_without_a_date_does_not_carry_the_right_to_everything() {
-    let world = World::shared().await;
-    let (_, _, _, of_another) = world.family().await;
-    for (right, undated) in [("admin", false), ("tokens.inspect", true)] {
-        let app = world.app_with(|app| app.rights = vec![right.to_owned()]).await;
-        let ask = valid(&of_another.access).by(app.who());
-        assert_eq!(world.call(Via::Envoy, &ask).await.valid(), undated, "{right}");
-        assert_eq!(world.call(Via::Envoy, &ask.clone().by(Who::headers(vec![(DATE, date(&world, 0))]))).await.valid(), undated, "{right}");
-        assert!(world.call(Via::Native, &ask).await.valid(), "{right}");
-    }
-    let dates = |app: &mut supos_auth::grpc::pb::supos::auth::admin::v1::App| {
-        app.rights = vec!["admin".to_owned()];
-        app.signature_requires_date = true;
-    };
-    let app = world.app_with(dates).await;
-    let ask = valid(&of_another.access).by(app.who()).by(Who::headers(fresh(&world)));
-    assert!(world.call(Via::Envoy, &ask).await.valid());
-}
-
-#[tokio::test]
-async fn a_token_beside_a_signature_has_to_be_the_apps_own_and_makes_its_user_the_caller_too() {
-    let world = World::shared().await;
-    let (app, _, ticket, tokens) = world.family().await;
-    let other = world.tokens(&world.app().await, &ticket).await;
-    let call = authorize(Op::Authorize, &app);
-    let token = |value: String| Who::headers(vec![("token", value)]);
-    for via in Via::BOTH {
-        for own in [tokens.access.clone(), format!("Bearer {}", tokens.access), format!("bearer {}", tokens.access)] {
-            world.call(via, &call.clone().by(app.who()).by(token(own))).await.ok();
-        }
-        for wrong in
-            [other.access.clone(), forged(&tokens.access), tokens.refresh.clone(), "x".to_owned(), format!("Sign {}", tokens.access)]
-        {
-            world.call(via, &call.clone().by(app.who()).by(token(wrong.clone()))).await.refused(Case::Caller);
-            world.call(via, &valid(&tokens.access).by(app.who()).by(token(wrong))).await.refused(Case::Caller);
-        }
-        world.call(via, &call.clone().by(token(tokens.access.clone()))).await.refused(Case::Caller);
-        let twice = token(tokens.access.clone()).and(token(tokens.access.clone()));
-        world.call(via, &call.clone().by(app.who()).by(twice)).await.refused(Case::Parameter);
-    }
 }
