@@ -2,6 +2,7 @@
 
 mod mock;
 mod rights;
+mod sign;
 
 use std::{
     fs,
