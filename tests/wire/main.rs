@@ -3,6 +3,7 @@
 mod admin_api;
 mod answers;
 mod authorize;
+mod clients;
 mod edge;
 mod errors;
 mod examples;
