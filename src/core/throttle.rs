@@ -108,8 +108,8 @@ impl Table {
 struct Notes(Table);
 
 impl Notes {
-    /// The half of a place that tells it from others which share its number in the table; the other half holds the time.
-    const TAG: u64 = 0xffff_ffff_0000_0000;
+    /// The part of a place that tells it from others which share its number in the table. The rest holds the time, until the year 2097.
+    const TAG: u64 = !0 << 26;
 
     fn minutes(at: Timestamp) -> u64 {
         at.seconds() / 60
