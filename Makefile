@@ -1,5 +1,5 @@
 # What people and CI call. The work is done in scripts/.
-.PHONY: help run test lint fmt descriptor envoy-validate tools
+.PHONY: help run test soak lint fmt descriptor envoy-validate tools
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -10,6 +10,9 @@ run: ## start the service and Envoy with demo data (HTTP_PORT, GRPC_PORT, OPS_PO
 
 test: ## run every test
 	@scripts/test
+
+soak: ## run the long forms of tests, which `make test` leaves out
+	@scripts/test --test wire -- --ignored
 
 lint: ## check formatting, clippy, protos and scripts
 	@scripts/lint

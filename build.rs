@@ -59,9 +59,12 @@ fn operation(method: &MethodDescriptor, http: &ExtensionDescriptor) -> Result<Op
     }
     let deprecated = method.options().get_field_by_name("deprecated").is_some_and(|value| matches!(*value, Value::Bool(true)));
     let parameters: Vec<String> = parameters(method).iter().map(|(json_name, _)| json_name.clone()).collect();
+    let service = method.parent_service();
+    // `supos.auth.v281` and `SignOut` make `v281.SignOut`.
+    let name = format!("{}.{}", service.package_name().rsplit('.').next().unwrap_or_default(), method.name());
     Ok(Some(format!(
-        "Operation {{ rpc: \"/{}/{}\", bindings: &[{bindings}], parameters: &{parameters:?}, deprecated: {deprecated} }},\n",
-        method.parent_service().full_name(),
+        "Operation {{ rpc: \"/{}/{}\", name: {name:?}, bindings: &[{bindings}], parameters: &{parameters:?}, deprecated: {deprecated} }},\n",
+        service.full_name(),
         method.name(),
     )))
 }

@@ -1,12 +1,15 @@
 //! The settings: flags of `serve`, or environment variables of the same names. All mistakes are reported at once, before anything is
 //! touched.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum, builder::PossibleValuesParser};
 use url::Url;
 
-use crate::core::Settings;
+use crate::{
+    core::{Settings, throttle::Limits},
+    dialect::operation::{OPERATIONS, Operation},
+};
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -109,6 +112,24 @@ pub struct ServeArgs {
     #[arg(long, env = "SUPOS_AUTH_MIN_PASSWORD_LENGTH", value_name = "CHARACTERS", default_value_t = 12, value_parser = clap::value_parser!(u64).range(8..=64))]
     pub min_password_length: u64,
 
+    /// How many wrong passwords one user name may have before whoever comes next has to wait. A browser that the user has signed in with
+    /// before is not bound by it. Whatever this says, it is no more than 100 in a day.
+    #[arg(long, env = "SUPOS_AUTH_FAILURES_PER_NAME", value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub failures_per_name: u32,
+
+    /// How many wrong passwords, and how many wrong signatures, one address may have before it has to wait. A /64 of IPv6 is one address.
+    #[arg(long, env = "SUPOS_AUTH_FAILURES_PER_ADDRESS", value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub failures_per_address: u32,
+
+    /// The same for an address from which somebody has signed in, or an app has signed, well within a day: many may share it.
+    #[arg(long, env = "SUPOS_AUTH_FAILURES_PER_GOOD_ADDRESS", value_name = "NUMBER", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub failures_per_good_address: u32,
+
+    /// A deprecated operation that is not offered any more, as v281.SignOut: its callers get 404. Give it again for each further one, or
+    /// separate them by commas. `supos-auth app usage` shows who still calls which.
+    #[arg(long, env = "SUPOS_AUTH_SWITCH_OFF", value_name = "OPERATION", value_delimiter = ',', value_parser = deprecated_operations())]
+    pub switch_off: Vec<String>,
+
     /// How the log is written, to standard error.
     #[arg(long, env = "SUPOS_AUTH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -116,6 +137,11 @@ pub struct ServeArgs {
     /// What is logged: a level, or directives such as `info,supos_auth::store=debug`.
     #[arg(long, env = "SUPOS_AUTH_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
+}
+
+/// The deprecated operations, by the names that operators know them by.
+fn deprecated_operations() -> PossibleValuesParser {
+    OPERATIONS.iter().filter(|operation| operation.deprecated).map(|operation| operation.name).collect::<Vec<_>>().into()
 }
 
 /// Where the edge listens.
@@ -198,6 +224,24 @@ impl ServeArgs {
             signing_key_lifetime: Duration::from_secs(self.signing_key_lifetime),
             min_password_length: usize::try_from(self.min_password_length).unwrap_or(64),
         }
+    }
+
+    /// How often somebody may be wrong.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let free = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Limits {
+            per_name: free(self.failures_per_name),
+            per_address: free(self.failures_per_address),
+            per_good_address: free(self.failures_per_good_address),
+        }
+    }
+
+    /// The gRPC methods of the operations that are switched off.
+    #[must_use]
+    pub fn switched_off(&self) -> Vec<&'static str> {
+        let off = |operation: &&Operation| self.switch_off.iter().any(|name| name == operation.name);
+        OPERATIONS.iter().filter(off).map(|operation| operation.rpc).collect()
     }
 
     /// Checks what the settings say together.

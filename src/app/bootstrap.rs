@@ -114,7 +114,7 @@ async fn seed(core: &Core) -> Result<(), StartError> {
                 display_name: id.to_owned(),
                 redirect_uris: redirect_uris.iter().map(|&uri| uri.to_owned()).collect(),
                 logout_uris: vec![logout_uri.to_owned()],
-                refresh_requires_app_credential: false,
+                ..AppSpec::default()
             },
         })
     };
@@ -123,7 +123,7 @@ async fn seed(core: &Core) -> Result<(), StartError> {
         app("demo-app-2", "demo-secret-2", &["http://127.0.0.1:9998/callback"], "http://127.0.0.1:9998/logout")?,
     ];
     let users = [
-        user(core, "demo", "demo-password", UserSpec { person_code: "P0001".into(), company_code: "C0001".into(), account_type: 0 })
+        user(core, "demo", "demo-password", UserSpec { person_code: "P0001".into(), company_code: "C0001".into(), ..UserSpec::default() })
             .await?,
         user(core, ADMINISTRATOR, "admin-password", UserSpec { account_type: 1, ..UserSpec::default() }).await?,
     ];

@@ -17,8 +17,17 @@ use tokio::{
 
 use self::{bootstrap::InitialPassword, listeners::Listeners};
 use crate::{
+    caller::Refusals,
     config::ServeArgs,
-    core::{Core, clock::SystemClock, password::Hasher, seal::Vault},
+    core::{
+        Core,
+        clock::{Clock, SystemClock},
+        password::Hasher,
+        seal::Vault,
+        signatures::StandIn,
+        throttle::Throttle,
+        usage::Usage,
+    },
     grpc::gate::Gate,
     issuer::Issuer,
     store::{Identity, Maintenance as _, Store, sled::SledStore},
@@ -32,6 +41,8 @@ pub type StartError = Box<dyn Error + Send + Sync>;
 const DRAIN: Duration = Duration::from_secs(11);
 /// How often what has expired is looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(10);
+/// How often what apps still use is stored. What a process that is killed has counted since is lost.
+const USAGE_EVERY: Duration = Duration::from_secs(30);
 /// How often it is seen to that there is a key to sign with.
 const KEYS_EVERY: Duration = Duration::from_secs(30);
 
@@ -56,7 +67,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
 
     let core = Arc::new(build(&args).await?);
     let listeners = Listeners::bind(&args).await?;
-    let gate = Gate::new(Arc::clone(&core), &args.public_url);
+    let gate = Gate::new(Arc::clone(&core), Refusals::start(), &args.public_url, args.switched_off());
     let (stop, stopping) = watch::channel(false);
     let mut health = health::Health::new(!args.no_admin).await;
     let mut servers = listeners.serve(&args, &gate, &health, metrics.clone(), &stopping)?;
@@ -65,6 +76,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
     background.spawn(health.clone().watch(Arc::clone(&core)));
     background.spawn(purge(Arc::clone(&core)));
     background.spawn(keep_keys(Arc::clone(&core)));
+    background.spawn(keep_usage(Arc::clone(&core)));
     tracing::info!(public_url = %args.public_url, "supos-auth {} is running", env!("CARGO_PKG_VERSION"));
 
     let outcome = tokio::select! {
@@ -87,6 +99,9 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
         servers.shutdown().await;
     }
     outcome?;
+    if let Ok(Err(error)) = timeout(DRAIN, core.store_usage()).await {
+        tracing::warn!("what apps still use could not be stored: {error}");
+    }
     match timeout(DRAIN, core.store.flush()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(format!("the last writes may not be on disk: {error}").into()),
@@ -123,6 +138,7 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
             vault
         }
     };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let initial_password = InitialPassword::new(&args.data_dir);
     let core = Core {
@@ -130,7 +146,10 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         issuer: Issuer::new(args.issuer(), Duration::from_secs(args.access_token_lifetime)),
         vault,
         hasher: Hasher::new(cores)?,
-        clock: Arc::new(SystemClock),
+        throttle: Throttle::new(args.limits(), Arc::clone(&clock)),
+        stand_in: StandIn::default(),
+        usage: Usage::default(),
+        clock,
         settings: args.settings(),
         on_password_changed: Box::new(initial_password.clone()),
     };
@@ -153,6 +172,17 @@ async fn purge(core: Arc<Core>) {
                     break;
                 }
             }
+        }
+    }
+}
+
+async fn keep_usage(core: Arc<Core>) {
+    let mut tick = interval(USAGE_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = core.store_usage().await {
+            tracing::warn!("what apps still use could not be stored, and is tried again: {error}");
         }
     }
 }

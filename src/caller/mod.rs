@@ -1,49 +1,95 @@
 //! Who is calling: the credentials of a request become one [`Caller`], once, before an operation runs. An operation only says what it
 //! needs of him. Nothing else checks a credential.
 
-mod basic;
+mod refusals;
+mod sign;
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use http::{HeaderMap, header};
 
+pub use self::refusals::Refusals;
+use self::sign::SignedBy;
 use crate::{
     core::{
         Core, Error, Problem,
         ids::AppId,
         inspect::Asker,
-        model::{App, Grant, SignedIn, User},
+        model::{Grant, SignedIn, User},
+        rights::Right,
         secret::Secret,
+        throttle::Source,
     },
+    dialect::operation::Operation,
     issuer::Presented,
+    sign::Query,
     store::Refresher,
 };
 
 /// The cookie that a ticket travels in.
 pub const TICKET_COOKIE: &str = "suposTicket";
+/// The cookie by which a browser is known.
+pub const BROWSER_COOKIE: &str = "suposBrowser";
+/// How many cookies of that name are looked at.
+const MAX_BROWSERS: usize = 8;
+/// The header that deployed clients put an access token in, beside a signature.
+const TOKEN_HEADER: &str = "token";
+
+/// A call, as far as it says who makes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// `/package.Service/Method`.
+    pub rpc: &'static str,
+    /// The headers, or metadata.
+    pub headers: &'a HeaderMap,
+    /// The HTTP call that Envoy made this one of; none: it is native gRPC.
+    pub original: Option<OriginalCall<'a>>,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    /// What may be in its `authorization`.
+    pub schemes: Schemes,
+    /// Scheme, host and port of the public URL, as a browser writes them.
+    pub public_origin: &'a str,
+}
+
+/// An HTTP call as it was sent to Envoy.
+#[derive(Clone, Copy, Debug)]
+pub struct OriginalCall<'a> {
+    /// The operation that its method and path are bound to.
+    pub operation: &'static Operation,
+    /// The method, in capitals.
+    pub method: &'a str,
+    /// The path as sent, without the query.
+    pub path: &'a str,
+    /// The query.
+    pub query: &'a Query,
+}
+
+/// What counts in the `authorization` of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schemes {
+    /// Sign and Bearer: the interface's operations. A ticket travels in its cookie.
+    Interface,
+    /// Bearer and Ticket: the admin API, which takes no Sign.
+    Admin,
+}
 
 /// What a request shows of who sends it.
 #[derive(Debug, Default)]
 struct Credentials {
     authorization: Option<Authorization>,
+    /// The access token beside a signature.
+    token: Option<Secret>,
     tickets: Vec<Secret>,
+    browsers: Vec<Secret>,
 }
 
 #[derive(Debug)]
 enum Authorization {
-    Basic(basic::Credential),
+    Sign(sign::Credential),
     Bearer(Secret),
     Ticket(Secret),
     Unknown,
-}
-
-/// Whether a ticket counts in the `authorization` of a request: for the admin service alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TicketScheme {
-    /// It does not: a ticket travels in its cookie.
-    Cookie,
-    /// It does.
-    Authorization,
 }
 
 impl Credentials {
@@ -55,19 +101,49 @@ impl Credentials {
             (Some(value), None) if !value.as_bytes().contains(&b',') => Some(Authorization::read(value.to_str().unwrap_or_default())),
             _ => return Err(Error::parameter("authorization", Problem::Ambiguous)),
         };
+        let token = match authorization {
+            Some(Authorization::Sign(_) | Authorization::Bearer(_)) => read_token(headers)?,
+            // By itself it is no credential.
+            _ => None,
+        };
+        if let (Some(Authorization::Bearer(bearer)), Some(token)) = (&authorization, &token)
+            && !bearer.matches(token.expose().as_bytes())
+        {
+            return Err(Error::parameter(TOKEN_HEADER, Problem::Ambiguous));
+        }
         let mut tickets: Vec<Secret> = Vec::new();
-        for cookies in headers.get_all(header::COOKIE) {
-            // In bytes: another application's cookie may be no text at all.
-            for cookie in cookies.as_bytes().split(|&byte| byte == b';') {
-                let ticket = cookie.trim_ascii().strip_prefix(TICKET_COOKIE.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-                if let Some(ticket) = ticket.and_then(|ticket| std::str::from_utf8(ticket).ok())
-                    && !tickets.iter().any(|known| known.matches(ticket.as_bytes()))
-                {
-                    tickets.push(Secret::new(ticket));
-                }
+        for ticket in cookies(headers, TICKET_COOKIE) {
+            if !tickets.iter().any(|known| known.matches(ticket.as_bytes())) {
+                tickets.push(Secret::new(ticket));
             }
         }
-        Ok(Self { authorization, tickets })
+        let browsers = cookies(headers, BROWSER_COOKIE).take(MAX_BROWSERS).map(Secret::new).collect();
+        Ok(Self { authorization, token, tickets, browsers })
+    }
+}
+
+/// The values of a cookie.
+fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+    // In bytes: another application's cookie may be no text at all.
+    let all = headers.get_all(header::COOKIE).into_iter().flat_map(|cookies| cookies.as_bytes().split(|&byte| byte == b';'));
+    let named = all.filter_map(move |cookie| cookie.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    named.filter_map(|value| std::str::from_utf8(value).ok())
+}
+
+/// The access token beside a signature: the token alone, or as it stands in an `Authorization: Bearer`.
+fn read_token(headers: &HeaderMap) -> Result<Option<Secret>, Error> {
+    let mut values = headers.get_all(TOKEN_HEADER).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let value = value.to_str().unwrap_or_default().trim_matches(' ');
+            let token = match value.split_once(' ') {
+                Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_matches(' '),
+                _ => value,
+            };
+            Ok(Some(Secret::new(token)).filter(|token| !token.expose().is_empty()))
+        }
+        _ => Err(Error::parameter(TOKEN_HEADER, Problem::Twice)),
     }
 }
 
@@ -76,7 +152,7 @@ impl Authorization {
         let (scheme, credential) = value.split_once(' ').unwrap_or((value, ""));
         let credential = credential.trim_matches(' ');
         match scheme.to_ascii_lowercase().as_str() {
-            "basic" => basic::read(credential).map_or(Self::Unknown, Self::Basic),
+            "sign" => Self::Sign(sign::read(credential)),
             "bearer" => Self::Bearer(Secret::new(credential)),
             "ticket" => Self::Ticket(Secret::new(credential)),
             _ => Self::Unknown,
@@ -104,7 +180,7 @@ pub struct KnownUser<'a> {
 /// Who is calling.
 #[derive(Debug)]
 pub struct Caller {
-    app: Option<App>,
+    app: Option<SignedBy>,
     bearer: Option<Bearer>,
     tickets: Vec<SignedIn>,
     /// He showed a ticket, dead or alive.
@@ -113,41 +189,68 @@ pub struct Caller {
     refused: bool,
     /// A browser sent this on behalf of a page of another site.
     cross_site: bool,
+    source: Source,
+}
+
+impl Bearer {
+    async fn read(core: &Core, token: Secret) -> Result<Self, Error> {
+        let presented = core.issuer.read(token.expose());
+        let grant = match &presented {
+            Some(presented) => core.inspect(presented).await?,
+            None => None,
+        };
+        Ok(Self { token, presented, grant })
+    }
 }
 
 impl Caller {
-    /// Finds out who sent a request with these headers.
+    /// Finds out who makes a call.
     ///
     /// # Errors
-    /// [`Error::Parameter`] when it shows several credentials in one place; [`Error::StoreUnavailable`].
-    pub async fn identify(core: &Core, headers: &HeaderMap, public_origin: &str, scheme: TicketScheme) -> Result<Self, Error> {
-        let credentials = Credentials::read(headers)?;
+    /// [`Error::Parameter`] when it shows several credentials in one place, or what it signs could be taken for another call;
+    /// [`Error::TooManyTries`]; [`Error::StoreUnavailable`].
+    pub async fn identify(core: &Core, refusals: &Refusals, call: &Call<'_>) -> Result<Self, Error> {
+        let credentials = Credentials::read(call.headers)?;
+        // A page elsewhere on the site can set another cookie of that name, which makes the browser's own no less good.
+        let browser = credentials.browsers.iter().find_map(|browser| core.browser(browser.expose()));
         let mut caller = Self {
             app: None,
             bearer: None,
             tickets: Vec::new(),
             showed_ticket: false,
             refused: false,
-            cross_site: is_cross_site(headers, public_origin),
+            cross_site: is_cross_site(call.headers, call.public_origin),
+            source: Source { address: call.address, browser },
         };
         let mut tickets = credentials.tickets;
-        match credentials.authorization {
-            None => {}
-            Some(Authorization::Basic(credential)) => {
-                caller.app = basic::verify(core, &credential).await?;
+        match (credentials.authorization, call.schemes) {
+            (None, _) => {}
+            (Some(Authorization::Sign(credential)), Schemes::Interface) => {
+                caller.app = sign::verify(core, refusals, &credential, call, &caller.source).await?;
                 caller.refused = caller.app.is_none();
             }
-            Some(Authorization::Bearer(token)) => {
-                let presented = core.issuer.read(token.expose());
-                let grant = match &presented {
-                    Some(presented) => core.inspect(presented).await?,
-                    None => None,
-                };
-                caller.refused = grant.is_none();
-                caller.bearer = Some(Bearer { token, presented, grant });
+            (Some(Authorization::Bearer(token)), _) => {
+                let bearer = Bearer::read(core, token).await?;
+                caller.refused = bearer.grant.is_none();
+                caller.bearer = Some(bearer);
             }
-            Some(Authorization::Ticket(ticket)) if scheme == TicketScheme::Authorization => tickets = vec![ticket],
-            Some(Authorization::Ticket(_) | Authorization::Unknown) => caller.refused = true,
+            (Some(Authorization::Ticket(ticket)), Schemes::Admin) => tickets = vec![ticket],
+            (Some(_), _) => caller.refused = true,
+        }
+        if let (Some(signed), Some(token)) = (&caller.app, credentials.token) {
+            let bearer = Bearer::read(core, token).await?;
+            match &bearer.presented {
+                // One that has expired adds nothing, and takes nothing from the signature: clients send it along when they refresh.
+                Some(presented) if presented.app == signed.app.id => {
+                    if bearer.grant.is_some() {
+                        caller.bearer = Some(bearer);
+                    }
+                }
+                _ => {
+                    caller.app = None;
+                    caller.refused = true;
+                }
+            }
         }
         caller.showed_ticket = !tickets.is_empty();
         for ticket in &tickets {
@@ -159,16 +262,47 @@ impl Caller {
         Ok(caller)
     }
 
+    /// Where the call comes from.
+    #[must_use]
+    pub const fn source(&self) -> &Source {
+        &self.source
+    }
+
+    fn grant(&self) -> Option<&Grant> {
+        self.bearer.as_ref()?.grant.as_ref()
+    }
+
+    /// Whether he has a right: as an app that has signed, or as a user. A signature with no date that was checked carries only those that
+    /// are harmless in the hands of whoever has read it.
+    #[must_use]
+    pub fn has(&self, right: Right) -> bool {
+        let app = self.app.as_ref().is_some_and(|signed| {
+            let rights = &signed.app.rights;
+            if signed.dated { rights.include(right) } else { rights.without_date().include(right) }
+        });
+        let user = match self.grant() {
+            Some(grant) => Some(&grant.user),
+            None => self.tickets.first().map(|signed_in| &signed_in.user),
+        };
+        app || user.is_some_and(|user| user.has(right))
+    }
+
+    /// The app behind the call: the one that has signed, else the one that the bearer token was given to, if we have given it.
+    #[must_use]
+    pub fn behind(&self) -> Option<&AppId> {
+        self.app.as_ref().map(|signed| &signed.app.id).or_else(|| self.presented().map(|token| &token.app))
+    }
+
     fn no_credential(&self) -> Error {
         if self.refused { Error::CredentialRefused } else { Error::CredentialRequired }
     }
 
-    /// The app that has shown its credential.
+    /// The app that has signed.
     ///
     /// # Errors
     /// [`Error::CredentialRequired`], [`Error::CredentialRefused`].
-    pub fn app(&self) -> Result<&App, Error> {
-        self.app.as_ref().ok_or_else(|| self.no_credential())
+    pub fn app(&self) -> Result<&AppId, Error> {
+        self.app.as_ref().map(|signed| &signed.app.id).ok_or_else(|| self.no_credential())
     }
 
     /// The user who is signed in with a ticket, if one is.
@@ -191,7 +325,7 @@ impl Caller {
         if let Some(signed_in) = self.ticket()? {
             return Ok(KnownUser { signed_in: signed_in.clone(), by_token_of: None });
         }
-        let grant = self.bearer.as_ref().and_then(|bearer| bearer.grant.as_ref()).ok_or_else(|| self.no_credential())?;
+        let grant = self.grant().ok_or_else(|| self.no_credential())?;
         let signed_in = SignedIn { session: grant.session.clone(), user: grant.user.clone() };
         Ok(KnownUser { signed_in, by_token_of: Some(&grant.family.app) })
     }
@@ -205,22 +339,24 @@ impl Caller {
         if user.is_administrator() { Ok(user) } else { Err(Error::NotAllowed) }
     }
 
-    /// Whoever asks about a token: the app, else the user.
+    /// Whoever asks about a token: an app, a user, or both. `right` lets him ask about all.
     ///
     /// # Errors
     /// As [`Caller::user`].
-    pub fn asker(&self) -> Result<Asker, Error> {
-        if let Some(app) = &self.app {
-            return Ok(Asker::App(app.id.clone()));
-        }
-        if self.refused {
+    pub fn asker(&self, right: Right) -> Result<Asker, Error> {
+        let app = self.app.as_ref().map(|signed| signed.app.id.clone());
+        if app.is_none() && self.refused {
             return Err(Error::CredentialRefused);
         }
         // A token that is shown counts before a cookie that the browser adds by itself.
-        match self.bearer.as_ref().and_then(|bearer| bearer.grant.as_ref()) {
-            Some(grant) => Ok(Asker::Session(grant.session.id)),
-            None => self.user().map(|user| Asker::Session(user.signed_in.session.id)),
+        let session = match self.grant() {
+            Some(grant) => Some(grant.session.id),
+            None => self.ticket()?.map(|signed_in| signed_in.session.id),
+        };
+        if app.is_none() && session.is_none() {
+            return Err(Error::CredentialRequired);
         }
+        Ok(Asker { app, session, any: self.has(right) })
     }
 
     /// Whoever wants to end a session. A page of another site cannot have a browser do it with the user's cookie.
@@ -228,7 +364,7 @@ impl Caller {
     /// # Errors
     /// As [`Caller::asker`]; [`Error::NotAllowed`].
     pub fn ender(&self) -> Result<Asker, Error> {
-        let asker = self.asker()?;
+        let asker = self.asker(Right::SessionsEnd)?;
         let by_cookie = self.app.is_none() && self.bearer.is_none();
         if by_cookie && self.cross_site { Err(Error::NotAllowed) } else { Ok(asker) }
     }
@@ -255,8 +391,8 @@ impl Caller {
     /// # Errors
     /// [`Error::CredentialRequired`], [`Error::CredentialRefused`].
     pub fn refresher(&self) -> Result<Refresher, Error> {
-        if let Some(app) = &self.app {
-            return Ok(Refresher::App(app.id.clone()));
+        if let Some(signed) = &self.app {
+            return Ok(Refresher::App(signed.app.id.clone()));
         }
         let presented = self.bearer.as_ref().and_then(|bearer| bearer.presented.as_ref());
         presented.map(|token| Refresher::Family(token.family)).ok_or_else(|| self.no_credential())
@@ -284,9 +420,9 @@ impl Caller {
 impl fmt::Display for Caller {
     /// Who it is, for the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let grant = self.bearer.as_ref().and_then(|bearer| bearer.grant.as_ref());
-        match (&self.app, grant, self.tickets.first()) {
-            (Some(app), ..) => write!(f, "app {}", app.id.as_str().escape_default()),
+        match (&self.app, self.grant(), self.tickets.first()) {
+            (Some(signed), Some(grant), _) => write!(f, "app {} for user {}", signed.app.id.as_str().escape_default(), grant.user.id),
+            (Some(signed), None, _) => write!(f, "app {}", signed.app.id.as_str().escape_default()),
             (None, Some(grant), _) => write!(f, "user {} by token", grant.user.id),
             (None, None, Some(signed_in)) => write!(f, "user {}", signed_in.user.id),
             (None, None, None) => f.write_str("nobody"),

@@ -6,7 +6,9 @@ use super::{
     ids::{AppId, Incarnation, SecretId},
     model::{App, AppSecret},
     redirect,
+    rights::Rights,
     secret::Secret,
+    signatures::MAX_SECRETS,
 };
 
 /// The most URIs of each kind that an app may register.
@@ -31,6 +33,10 @@ pub struct AppSpec {
     pub logout_uris: Vec<String>,
     /// Whether an access token is not enough to refresh.
     pub refresh_requires_app_credential: bool,
+    /// What it may do beyond what every app may.
+    pub rights: Rights,
+    /// Whether its signatures have to have a date, and work once.
+    pub signature_requires_date: bool,
 }
 
 /// An app to make.
@@ -53,6 +59,34 @@ pub fn secret_purpose(id: &SecretId) -> String {
 }
 
 impl AppSpec {
+    /// What is said of an app now.
+    #[must_use]
+    pub fn of(app: &App) -> Self {
+        Self {
+            display_name: app.display_name.clone(),
+            redirect_uris: app.redirect_uris.clone(),
+            logout_uris: app.logout_uris.clone(),
+            refresh_requires_app_credential: app.refresh_requires_app_credential,
+            rights: app.rights.clone(),
+            signature_requires_date: app.signature_requires_date,
+        }
+    }
+
+    /// Makes it so, where it passes [`AppSpec::check`].
+    ///
+    /// # Errors
+    /// As [`AppSpec::check`].
+    pub fn apply(self, app: &mut App) -> Result<(), Error> {
+        self.check()?;
+        app.display_name = self.display_name;
+        app.redirect_uris = self.redirect_uris;
+        app.logout_uris = self.logout_uris;
+        app.refresh_requires_app_credential = self.refresh_requires_app_credential;
+        app.rights = self.rights;
+        app.signature_requires_date = self.signature_requires_date;
+        Ok(())
+    }
+
     /// Checks what an administrator said.
     ///
     /// # Errors
@@ -92,12 +126,16 @@ impl Core {
     pub fn new_app(&self, new: NewApp) -> Result<(App, Option<Secret>), Error> {
         new.spec.check().map_err(|error| error.within("app"))?;
         let id = match new.id {
-            Some(id) => AppId::new(&id).ok_or_else(|| Error::parameter("app.app_id", Problem::Malformed))?,
+            // A comma in `Authorization` is two headers that a proxy has joined, so an app with one could never sign.
+            Some(id) => {
+                AppId::new(&id).filter(|id| !id.as_str().contains(',')).ok_or_else(|| Error::parameter("app.app_id", Problem::Malformed))?
+            }
             None => AppId::random()?,
         };
         let now = self.now();
         let (secret, made) = self.new_secret(new.secret, now)?;
-        let AppSpec { display_name, redirect_uris, logout_uris, refresh_requires_app_credential } = new.spec;
+        let AppSpec { display_name, redirect_uris, logout_uris, refresh_requires_app_credential, rights, signature_requires_date } =
+            new.spec;
         let app = App {
             id,
             incarnation: Incarnation::random()?,
@@ -109,6 +147,8 @@ impl Core {
             secrets: vec![secret],
             created_at: now,
             updated_at: now,
+            rights,
+            signature_requires_date,
         };
         Ok((app, made))
     }
@@ -160,7 +200,7 @@ impl Core {
             .update_app(
                 id,
                 Box::new(move |app| {
-                    if app.secrets.len() >= 2 {
+                    if app.secrets.len() >= MAX_SECRETS {
                         return Err(Error::Precondition("the app has two live secrets: remove one first"));
                     }
                     app.secrets.push(secret.clone());

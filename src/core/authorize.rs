@@ -5,6 +5,7 @@ use super::{
     ids::AppId,
     model::{App, Code, Session},
     redirect,
+    rights::Right,
     secret::{BearerHash, Secret},
 };
 
@@ -36,7 +37,8 @@ pub struct Authorized {
 }
 
 impl Core {
-    /// Gives a code for the user of `session`. `only_app` is the one app that the caller may make codes for.
+    /// Gives a code for the user of `session`. `only_app` is the one app that the caller may make codes for, unless that app has the right
+    /// to make them for all.
     ///
     /// # Errors
     /// [`Error::Parameter`], [`Error::UnknownApp`], [`Error::NoSingleApp`], [`Error::RedirectMismatch`], [`Error::NotAllowed`] for
@@ -59,8 +61,11 @@ impl Core {
         if !redirect::matches(&app.redirect_uris, &request.redirect_uri) {
             return Err(Error::RedirectMismatch);
         }
-        if only_app.is_some_and(|only| *only != app.id) {
-            return Err(Error::NotAllowed);
+        if let Some(only) = only_app.filter(|only| **only != app.id) {
+            let any = self.store.app(only).await?.is_some_and(|only| only.rights.include(Right::CodesAnyApp));
+            if !any {
+                return Err(Error::NotAllowed);
+            }
         }
         let now = self.now();
         let code = Secret::random()?;

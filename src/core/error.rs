@@ -74,6 +74,12 @@ pub enum Error {
     /// The operation is not offered.
     #[error("the operation is not offered")]
     NotOffered,
+    /// Somebody was wrong too often; the credential was not looked at.
+    #[error("too many tries")]
+    TooManyTries {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// There is more to do than can be done; the work has not been begun.
     #[error("too much to do at once")]
     Busy {

@@ -9,19 +9,18 @@ use crate::issuer::Presented;
 
 /// Who asks about a token, or wants to end it.
 #[derive(Clone, Debug)]
-pub enum Asker {
-    /// An app: may ask about tokens that were given to it.
-    App(AppId),
-    /// A user: may ask about tokens of his session.
-    Session(SessionId),
+pub struct Asker {
+    /// An app may ask about tokens that were given to it.
+    pub app: Option<AppId>,
+    /// A user may ask about tokens of his session.
+    pub session: Option<SessionId>,
+    /// And whoever has the right to about all.
+    pub any: bool,
 }
 
 impl Asker {
     fn may_ask(&self, token: &Presented) -> bool {
-        match self {
-            Self::App(app) => *app == token.app,
-            Self::Session(session) => *session == token.family.session,
-        }
+        self.any || self.app.as_ref() == Some(&token.app) || self.session == Some(token.family.session)
     }
 }
 

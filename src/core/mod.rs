@@ -5,6 +5,7 @@
 
 pub mod apps;
 pub mod authorize;
+pub mod browser;
 pub mod clock;
 mod error;
 pub mod exchange;
@@ -14,28 +15,30 @@ pub mod model;
 pub mod password;
 pub mod redirect;
 pub mod refresh;
+pub mod rights;
 pub mod seal;
 pub mod secret;
 pub mod sign_in;
 pub mod sign_out;
+pub mod signatures;
 pub mod signing_keys;
+pub mod throttle;
+pub mod usage;
 pub mod users;
 
 use std::{sync::Arc, time::Duration};
-
-use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
-    digest::{SHA256, digest},
-};
 
 pub use error::{Error, Problem};
 
 use self::{
     clock::{Clock, Timestamp},
-    model::{App, Grant},
+    model::Grant,
     password::Hasher,
     seal::Vault,
     secret::Secret,
+    signatures::StandIn,
+    throttle::Throttle,
+    usage::Usage,
 };
 use crate::{issuer::Issuer, store::Store};
 
@@ -69,6 +72,12 @@ pub struct Core {
     pub vault: Vault,
     /// Who hashes passwords.
     pub hasher: Hasher,
+    /// Who counts what was wrong.
+    pub throttle: Throttle,
+    /// The app that is worked on where there is none.
+    pub stand_in: StandIn,
+    /// Who counts what apps should not do any more.
+    pub usage: Usage,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What operators chose.
@@ -108,25 +117,5 @@ impl Core {
         let access = self.issuer.mint(&grant, now)?;
         let refresh_token = self.vault.refresh_token(grant.family_id, grant.family.generation)?;
         Ok(Tokens { access_token: access.token, expires_in: access.expires_in, refresh_token, grant })
-    }
-
-    /// Whether `secret` is one of the app's live secrets. An app that is not there or not enabled takes as much work as one that is.
-    ///
-    /// # Errors
-    /// [`Error::StoreUnavailable`] when one cannot be opened.
-    pub fn secret_matches(&self, app: Option<&App>, secret: &[u8]) -> Result<bool, Error> {
-        let known = app.filter(|app| app.enabled);
-        let shown = digest(&SHA256, secret);
-        let Some(app) = app else {
-            let decoy = digest(&SHA256, &self.vault.open_decoy()?);
-            return Ok(verify_slices_are_equal(decoy.as_ref(), shown.as_ref()).is_ok() && known.is_some());
-        };
-        let mut matches = false;
-        for live in &app.secrets {
-            // Hashed, so that the comparison tells no length.
-            let value = digest(&SHA256, &self.vault.open_sealed(&apps::secret_purpose(&live.id), &live.sealed)?);
-            matches |= verify_slices_are_equal(value.as_ref(), shown.as_ref()).is_ok();
-        }
-        Ok(matches && known.is_some())
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     clock::Timestamp,
     ids::{AppId, FamilyId, Incarnation, SecretId, SessionId, UserId},
+    rights::{Right, Rights},
     seal::Sealed,
     secret::BearerHash,
 };
@@ -36,6 +37,20 @@ pub struct App {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// What it may do beyond what every app may.
+    #[serde(default)]
+    pub rights: Rights,
+    /// Whether its signatures have to have a date, and work once.
+    #[serde(default)]
+    pub signature_requires_date: bool,
+}
+
+impl App {
+    /// Whether one of its secrets is so short that it could be found by trying.
+    #[must_use]
+    pub fn is_guessable(&self) -> bool {
+        self.secrets.iter().any(|secret| secret.short)
+    }
 }
 
 /// One of an app's secrets.
@@ -62,7 +77,7 @@ pub struct User {
     pub person_code: String,
     /// The code of the company that he belongs to.
     pub company_code: String,
-    /// 1 is an administrator, 0 anybody else.
+    /// 1 is an administrator.
     pub account_type: u8,
     /// Whether he may sign in.
     pub enabled: bool,
@@ -74,13 +89,22 @@ pub struct User {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// What he may do beyond what every user may; see [`User::has`].
+    #[serde(default)]
+    pub rights: Rights,
 }
 
 impl User {
+    /// Whether he has a right. An account of type 1 has them all.
+    #[must_use]
+    pub fn has(&self, right: Right) -> bool {
+        self.account_type == 1 || self.rights.include(right)
+    }
+
     /// Whether he may administer the service.
     #[must_use]
-    pub const fn is_administrator(&self) -> bool {
-        self.account_type == 1
+    pub fn is_administrator(&self) -> bool {
+        self.has(Right::Admin)
     }
 }
 

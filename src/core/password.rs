@@ -20,14 +20,26 @@ const MAX_PASSES: u32 = 10;
 const MAX_LANES: u32 = 4;
 /// How many may wait for each that is being hashed. More are told to come back.
 const QUEUE_PER_CORE: usize = 64;
+/// How many more of those who are known.
+const KNOWN_QUEUE_PER_CORE: usize = 16;
 /// The longest password, in bytes.
 pub const MAX_LENGTH: usize = 1024;
+
+/// Who waits in which queue, so that whoever floods the service with guesses keeps nobody out of his own browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Anybody.
+    Anybody,
+    /// Those who come from where they are known, and administrators who are signed in.
+    Known,
+}
 
 /// Hashes and checks passwords.
 #[derive(Debug)]
 pub struct Hasher {
     cores: Arc<Semaphore>,
     places: Arc<Semaphore>,
+    known_places: Arc<Semaphore>,
     /// The hash of no password that anybody knows: what an unknown user's is checked against, so that he takes as long as a known one.
     nobody: String,
 }
@@ -54,13 +66,25 @@ impl Hasher {
     /// [`Error::Internal`] when the machine has no randomness to give.
     pub fn new(cores: usize) -> Result<Self, Error> {
         let nobody = hash(&Secret::random()?)?;
-        Ok(Self { cores: Arc::new(Semaphore::new(cores)), places: Arc::new(Semaphore::new(cores * QUEUE_PER_CORE)), nobody })
+        let permits = |number| Arc::new(Semaphore::new(number));
+        let (places, known_places) = (permits(cores * QUEUE_PER_CORE), permits(cores * KNOWN_QUEUE_PER_CORE));
+        Ok(Self { cores: permits(cores), places, known_places, nobody })
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    async fn run<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        begin: impl FnOnce() -> Result<(), Error>,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let busy = |_| Error::Busy { retry_after: Duration::from_secs(2) };
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(busy)?;
+        let places = match lane {
+            Lane::Anybody => &self.places,
+            Lane::Known => &self.known_places,
+        };
+        let place = Arc::clone(places).try_acquire_owned().map_err(busy)?;
         let core = Arc::clone(&self.cores).acquire_owned().await.map_err(|error| Error::Internal(error.to_string()))?;
+        begin()?;
         // The work keeps its place until it is done: whoever asked may go, and the hashing goes on all the same.
         let work = move || {
             let _held = (place, core);
@@ -74,17 +98,24 @@ impl Hasher {
     /// # Errors
     /// [`Error::Busy`] when too many wait already.
     pub async fn hash(&self, password: Secret) -> Result<String, Error> {
-        self.run(move || hash(&password)).await
+        self.run(Lane::Known, || Ok(()), move || hash(&password)).await
     }
 
-    /// Whether a password is the one that was hashed. With no hash it takes as long and is false.
+    /// Whether a password is the one that was hashed. With no hash it takes as long and is false. `begin` is called when its turn has come,
+    /// and may call it off.
     ///
     /// # Errors
-    /// [`Error::Busy`] when too many wait already; [`Error::StoreUnavailable`] when the hash cannot be read.
-    pub async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, Error> {
+    /// [`Error::Busy`] when too many wait already; [`Error::StoreUnavailable`] when the hash cannot be read; whatever `begin` refuses with.
+    pub async fn verify(
+        &self,
+        password: Secret,
+        hash: Option<String>,
+        lane: Lane,
+        begin: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<bool, Error> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.clone());
-        Ok(self.run(move || verify(&password, &hash)).await? && known)
+        Ok(self.run(lane, begin, move || verify(&password, &hash)).await? && known)
     }
 }
 
@@ -128,9 +159,10 @@ mod tests {
         let hasher = Hasher::new(2).unwrap();
         let hash = hasher.hash(Secret::new("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
-        assert!(hasher.verify(Secret::new("correct horse"), Some(hash.clone())).await.unwrap());
-        assert!(!hasher.verify(Secret::new("correct horse "), Some(hash)).await.unwrap());
-        assert!(!hasher.verify(Secret::new("correct horse"), None).await.unwrap());
+        let right = async |password, hash| hasher.verify(Secret::new(password), hash, Lane::Anybody, || Ok(())).await.unwrap();
+        assert!(right("correct horse", Some(hash.clone())).await);
+        assert!(!right("correct horse ", Some(hash)).await);
+        assert!(!right("correct horse", None).await);
     }
 
     #[test]

@@ -29,6 +29,20 @@ impl fmt::Debug for Sealed {
     }
 }
 
+impl Sealed {
+    /// Takes what was sealed before, from where it was kept.
+    #[must_use]
+    pub const fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes to keep.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 const NONCE: usize = 12;
 
 fn seal(key: &[u8; 32], what: &str, plain: &[u8]) -> Result<Sealed, Error> {

@@ -75,11 +75,24 @@ impl BearerHash {
         Self::of(b"ticket", value)
     }
 
+    /// The hash of an app's signature.
+    #[must_use]
+    pub fn of_signature(ak: &str, signature: &[u8]) -> Self {
+        Self::of_parts(&[b"signature", ak.as_bytes(), signature])
+    }
+
     fn of(kind: &[u8], value: &str) -> Self {
+        Self::of_parts(&[kind, value.as_bytes()])
+    }
+
+    fn of_parts(parts: &[&[u8]]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        context.update(kind);
-        context.update(&[0]);
-        context.update(value.as_bytes());
+        for (at, part) in parts.iter().enumerate() {
+            if at > 0 {
+                context.update(&[0]);
+            }
+            context.update(part);
+        }
         let mut hash = [0; 32];
         hash.copy_from_slice(context.finish().as_ref());
         Self(hash)

@@ -4,28 +4,49 @@ use super::{
     Core, Error,
     ids::SessionId,
     model::{Session, SignedIn, User},
+    password::Lane,
     secret::{BearerHash, Secret},
+    throttle::Source,
 };
 
+/// A session that was just opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The session, and whose it is.
+    pub signed_in: SignedIn,
+    /// The ticket that names it.
+    pub ticket: Secret,
+    /// What the browser shows from now on, to be known as the user's.
+    pub browser: Secret,
+}
+
 impl Core {
-    /// Finds the user whose name and password these are. Unknown, disabled and known users take as long.
+    /// Finds the user whose name and password these are: the one door that every password goes through. Unknown, disabled and known users
+    /// take as long.
     ///
     /// # Errors
-    /// [`Error::WrongPassword`]; [`Error::UserDisabled`] when the password was right.
-    pub async fn check_password(&self, user_name: &str, password: Secret) -> Result<User, Error> {
+    /// [`Error::WrongPassword`]; [`Error::UserDisabled`] when the password was right; [`Error::TooManyTries`]; [`Error::Busy`].
+    pub async fn check_password(&self, user_name: &str, password: Secret, source: &Source) -> Result<User, Error> {
         let user = self.store.user_named(user_name).await?;
+        let shown = self.throttle.password(user_name, user.as_ref().map(|user| user.id), source);
+        // Before it takes a place in the queue, and again when its turn has come: others may have been wrong meanwhile.
+        self.throttle.ask(shown)?;
+        let lane = if shown.known { Lane::Known } else { Lane::Anybody };
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
-        let right = self.hasher.verify(password, hash).await?;
+        let right = self.hasher.verify(password, hash, lane, || self.throttle.count(shown)).await?;
+        if right {
+            self.throttle.was_right(shown);
+        }
         let user = user.filter(|_| right).ok_or(Error::WrongPassword)?;
         if user.enabled { Ok(user) } else { Err(Error::UserDisabled) }
     }
 
-    /// Opens a session for the user whose name and password these are, and gives the ticket that names it.
+    /// Opens a session for the user whose name and password these are.
     ///
     /// # Errors
     /// As [`Core::check_password`]; [`Error::PasswordChangeRequired`].
-    pub async fn sign_in(&self, user_name: &str, password: Secret) -> Result<(SignedIn, Secret), Error> {
-        let user = self.check_password(user_name, password).await?;
+    pub async fn sign_in(&self, user_name: &str, password: Secret, source: Source) -> Result<Opened, Error> {
+        let user = self.check_password(user_name, password, &source).await?;
         if user.password_change_required {
             return Err(Error::PasswordChangeRequired);
         }
@@ -42,7 +63,8 @@ impl Core {
             next_family: 0,
         };
         let user = self.store.open_session(session.clone(), user.password_hash.unwrap_or_default()).await?;
-        Ok((SignedIn { session, user }, ticket))
+        let browser = self.remember_browser(source.browser, user.id)?;
+        Ok(Opened { signed_in: SignedIn { session, user }, ticket, browser })
     }
 
     /// The live session that a ticket names.

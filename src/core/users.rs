@@ -2,10 +2,13 @@
 
 use super::{
     Core, Error, Problem,
+    browser::Browser,
     ids::{SessionId, UserId},
     model::User,
     password,
+    rights::Rights,
     secret::Secret,
+    throttle::Source,
 };
 use crate::store::{Kept, NewPassword};
 
@@ -19,8 +22,10 @@ pub struct UserSpec {
     pub person_code: String,
     /// The code of the company that he belongs to.
     pub company_code: String,
-    /// 1 is an administrator, 0 anybody else.
+    /// 1 is an administrator.
     pub account_type: i32,
+    /// What he may do beyond what every user may.
+    pub rights: Rights,
 }
 
 /// How a new user proves who he is.
@@ -116,6 +121,7 @@ impl Core {
             password_change_required,
             created_at: now,
             updated_at: now,
+            rights: new.spec.rights,
         })
     }
 
@@ -179,17 +185,25 @@ impl Core {
     /// Changes a user's own password. His other sessions end, unless he wants them to go on.
     ///
     /// # Errors
-    /// [`Error::WrongPassword`], [`Error::UserDisabled`], [`Error::Parameter`] with the name `new_password`.
-    pub async fn change_password(&self, owner: PasswordOwner, current: Secret, new: Secret, keep_others: bool) -> Result<(), Error> {
+    /// [`Error::WrongPassword`], [`Error::UserDisabled`], [`Error::TooManyTries`], [`Error::Parameter`] with the name `new_password`.
+    pub async fn change_password(
+        &self,
+        owner: PasswordOwner,
+        current: Secret,
+        new: Secret,
+        keep_others: bool,
+        source: &Source,
+    ) -> Result<(), Error> {
         password::check("new_password", &new, self.settings.min_password_length)?;
-        let (name, own) = match owner {
-            PasswordOwner::Named(name) => (name, Kept::None),
+        let (name, own, source) = match owner {
+            PasswordOwner::Named(name) => (name, Kept::None, source.clone()),
             PasswordOwner::InSession(id, session) => {
                 let user = self.store.user(id).await?.ok_or(Error::CredentialRefused)?;
-                (user.name, Kept::One(session))
+                let browser = Some(Browser::of_session(session, id));
+                (user.name, Kept::One(session), Source { browser, ..source.clone() })
             }
         };
-        let user = self.check_password(&name, current.clone()).await?;
+        let user = self.check_password(&name, current.clone(), &source).await?;
         if current.matches(new.expose().as_bytes()) {
             return Err(Error::parameter("new_password", Problem::NotAllowed));
         }

@@ -48,6 +48,7 @@ pub fn row_of(error: &Error, dialect: Dialect) -> Row {
         Error::AlreadyExists { .. } => row(Code::AlreadyExists, 100_106_409, "ALREADY_EXISTS"),
         Error::Precondition(_) => row(Code::FailedPrecondition, 100_106_500, "PRECONDITION_FAILED"),
         Error::NotOffered => row(Code::Unimplemented, 100_106_404, "NOT_OFFERED"),
+        Error::TooManyTries { .. } => row(Code::ResourceExhausted, 100_106_429, "TOO_MANY_TRIES"),
         Error::Busy { .. } => row(Code::Unavailable, 100_106_503, "BUSY"),
         Error::StoreUnavailable(_) => row(Code::Unavailable, 100_106_503, "STORE_UNAVAILABLE"),
         Error::Timeout => row(Code::DeadlineExceeded, 100_106_504, "TIMEOUT"),
@@ -104,6 +105,7 @@ pub fn text_of(error: &Error, language: Language) -> String {
             };
         }
         Error::NotOffered => ["this operation is not offered", "不提供此操作"],
+        Error::TooManyTries { .. } => ["too many tries: try again later", "尝试次数过多，请稍后重试"],
         Error::Busy { .. } => ["the service is busy: try again in a moment", "服务繁忙，请稍后重试"],
         Error::StoreUnavailable(_) => ["the service is unavailable: try again later", "服务不可用，请稍后重试"],
         Error::Timeout => ["the answer took too long", "处理超时"],

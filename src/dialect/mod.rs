@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod language;
+pub mod operation;
 
 /// A generation of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use super::{
     pb::supos::auth::v2 as pb,
 };
 use crate::{
-    caller::TICKET_COOKIE,
-    core::{Core, Error, Tokens},
+    caller::{BROWSER_COOKIE, TICKET_COOKIE},
+    core::{Core, Error, Tokens, browser::LIFETIME, sign_in::Opened},
 };
 
 /// The service.
@@ -87,7 +87,8 @@ async fn authorize(call: Call) -> Result<Answer<pb::AuthorizeResponse>, Error> {
 async fn sign_in(call: Call, cookie: Cookie) -> Result<Answer<pb::SignInResponse>, Error> {
     let parameters = call.parameters()?;
     let user_name = parameters.required("userName")?;
-    let (signed_in, ticket) = call.core.sign_in(user_name, parameters.secret("password")?).await?;
+    let opened = call.core.sign_in(user_name, parameters.secret("password")?, call.caller.source().clone()).await?;
+    let Opened { signed_in, ticket, browser } = opened;
     tracing::info!(user = %signed_in.user.id, session = %signed_in.session.id, "a user has signed in");
     let message = pb::SignInResponse {
         ticket: ticket.expose().to_owned(),
@@ -96,7 +97,8 @@ async fn sign_in(call: Call, cookie: Cookie) -> Result<Answer<pb::SignInResponse
         company_code: signed_in.user.company_code,
         account_type: signed_in.user.account_type.into(),
     };
-    Ok(Answer::from(message).with("set-cookie", cookie.holding(ticket.expose())))
+    let answer = Answer::from(message).with("set-cookie", cookie.of_ticket(ticket.expose()));
+    Ok(answer.with("set-cookie", cookie.of_browser(browser.expose())))
 }
 
 async fn sign_out(call: Call, cookie: Cookie) -> Result<Answer<pb::SignOutResponse>, Error> {
@@ -135,7 +137,7 @@ fn published(core: &Core) -> Vec<pb::Jwk> {
         .collect()
 }
 
-/// The cookie of a ticket. It has no `Domain`, and ends with the browser.
+/// The cookies. They have no `Domain`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cookie {
     secure: bool,
@@ -148,12 +150,22 @@ impl Gate {
 }
 
 impl Cookie {
-    fn holding(self, ticket: &str) -> String {
+    fn holding(self, name: &str, value: &str) -> String {
         let secure = if self.secure { "; Secure" } else { "" };
-        format!("{TICKET_COOKIE}={ticket}; Path=/; HttpOnly; SameSite=Lax{secure}")
+        format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}")
+    }
+
+    /// Ends with the browser.
+    fn of_ticket(self, ticket: &str) -> String {
+        self.holding(TICKET_COOKIE, ticket)
     }
 
     fn cleared(self) -> String {
-        format!("{}; Max-Age=0", self.holding(""))
+        format!("{}; Max-Age=0", self.of_ticket(""))
+    }
+
+    /// By which the browser is known from now on. It goes to the sign-in alone, and survives a sign-out.
+    fn of_browser(self, browser: &str) -> String {
+        format!("{}; Max-Age={}", self.holding(BROWSER_COOKIE, browser), LIFETIME.as_secs())
     }
 }

@@ -7,7 +7,7 @@ use super::{
     gate::{Answer, Call, Gate},
     pb::supos::auth::v281 as pb,
 };
-use crate::core::{Error, Problem};
+use crate::core::{Error, Problem, rights::Right};
 
 /// The service.
 #[derive(Debug)]
@@ -57,11 +57,11 @@ async fn exchange_code(call: Call) -> Result<Answer<pb::ExchangeCodeResponse>, E
     if call.core.enabled_app(named).await?.is_none() {
         return Err(Error::UnknownApp);
     }
-    if named != app.id.as_str() {
+    if named != app.as_str() {
         return Err(Error::parameter("appid", Problem::NotAllowed));
     }
     let logout_uri = parameters.optional("logoutUri").unwrap_or_default().to_owned();
-    let tokens = call.core.exchange(&app.id, code, logout_uri).await?;
+    let tokens = call.core.exchange(app, code, logout_uri).await?;
     Ok(pb::ExchangeCodeResponse {
         access_token: tokens.access_token.expose().to_owned(),
         expires_in: convert::seconds(tokens.expires_in),
@@ -82,7 +82,7 @@ async fn refresh_token(call: Call) -> Result<Answer<pb::RefreshTokenResponse>, E
 }
 
 async fn get_username(call: Call) -> Result<Answer<pb::GetUsernameResponse>, Error> {
-    let asker = call.caller.asker()?;
+    let asker = call.caller.asker(Right::TokensInspect)?;
     let access_token = call.parameters()?.required("accessToken")?;
     let grant = call.core.inspect_for(&asker, access_token).await?.ok_or(Error::AccessTokenRefused)?;
     Ok(pb::GetUsernameResponse { message: grant.user.name.clone(), username: grant.user.name }.into())
@@ -94,7 +94,7 @@ async fn validate_token(call: Call) -> Result<Answer<pb::ValidateTokenResponse>,
     let valid = match access_token {
         Ok(access_token) if call.caller.shows(access_token) => call.caller.bearer_is_good(),
         _ => {
-            let asker = call.caller.asker()?;
+            let asker = call.caller.asker(Right::TokensInspect)?;
             call.core.inspect_for(&asker, access_token?).await?.is_some()
         }
     };

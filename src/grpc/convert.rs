@@ -29,7 +29,7 @@ pub(super) async fn token(call: &Call) -> Result<Tokens, Error> {
             let app = call.caller.app()?;
             let code = parameters.required("code")?;
             let logout_uri = parameters.required("logoutUri")?.to_owned();
-            call.core.exchange(&app.id, code, logout_uri).await
+            call.core.exchange(app, code, logout_uri).await
         }
         "refresh_token" => call.core.refresh(parameters.required("refreshToken")?, by).await,
         _ => Err(Error::parameter("grantType", Problem::NotAllowed)),

@@ -10,13 +10,12 @@ use axum::{
 use http::{HeaderMap, HeaderValue};
 
 use super::{
-    operation::Operation,
     parameters::Original,
     status::{Reader, status},
 };
 use crate::{
     core::{Error, secret::Secret},
-    dialect::{self, Dialect, language::Language},
+    dialect::{self, Dialect, language::Language, operation::Operation},
 };
 
 /// The header that Envoy proves itself with where the edge is no Unix socket.
@@ -62,8 +61,12 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     }
 }
 
-fn original(operation: &Operation, headers: &HeaderMap) -> Result<Original, Error> {
+fn original(operation: &'static Operation, headers: &HeaderMap) -> Result<Original, Error> {
     let path = single(headers, "x-envoy-original-path").ok_or(Error::NotOffered)?;
     let method = single(headers, "x-envoy-original-method").ok_or(Error::NotOffered)?;
-    Original::read(operation, method, path)
+    // Envoy puts its own in the place of one that a client sent.
+    let address = single(headers, "x-envoy-external-address").and_then(|address| address.parse().ok());
+    let mut original = Original::read(operation, method, path)?;
+    original.address = address;
+    Ok(original)
 }

@@ -1,23 +1,22 @@
 //! What every call goes through: who calls, with what, how long it may take, one line in the log, one count in the metrics.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ::metrics::{counter, histogram};
 use tokio::time::{Instant, timeout};
 use tonic::{
     Request as Incoming, Response, Status,
-    metadata::{AsciiMetadataKey, MetadataMap, MetadataValue},
+    metadata::{AsciiMetadataKey, MetadataValue},
 };
 
 use super::{
-    operation::{Operation, Request},
-    parameters::{Original, Parameters},
+    parameters::{Original, Parameters, Request},
     status::{Reader, status},
 };
 use crate::{
-    caller::{Caller, TicketScheme},
-    core::{Core, Error},
-    dialect::{Dialect, error::row_of, language::Language},
+    caller::{self, Caller, OriginalCall, Refusals, Schemes},
+    core::{Core, Error, ids::AppId},
+    dialect::{Dialect, error::row_of, language::Language, operation::Operation},
 };
 
 /// How long a call may take: less than Envoy waits, so that Envoy never gives up on a call that then succeeds.
@@ -27,6 +26,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Gate {
     core: Arc<Core>,
+    refusals: Refusals,
+    /// The deprecated operations that the operator has switched off.
+    switched_off: Arc<[&'static str]>,
     /// Scheme, host and port of the public URL, as a browser writes them.
     public_origin: Arc<str>,
     /// Whether cookies are for https alone.
@@ -83,18 +85,23 @@ impl<T> Answer<T> {
         for (name, value) in self.headers {
             let name = AsciiMetadataKey::from_static(name);
             let value = value.parse().map_err(|_| Error::Internal(format!("{name} is no header value")))?;
-            metadata.insert(name, value);
+            // `cache-control` takes the place of the usual one; cookies stand beside one another.
+            if name == "set-cookie" {
+                metadata.append(name, value);
+            } else {
+                metadata.insert(name, value);
+            }
         }
         Ok(response)
     }
 }
 
 impl Gate {
-    /// A gate to `core`, for pages of `public_url`.
+    /// A gate to `core`, for pages of `public_url`, which offers all operations but those.
     #[must_use]
-    pub fn new(core: Arc<Core>, public_url: &url::Url) -> Self {
+    pub fn new(core: Arc<Core>, refusals: Refusals, public_url: &url::Url, switched_off: Vec<&'static str>) -> Self {
         let public_origin = public_url.origin().ascii_serialization().into();
-        Self { core, public_origin, secure_cookies: public_url.scheme() == "https" }
+        Self { core, refusals, switched_off: switched_off.into(), public_origin, secure_cookies: public_url.scheme() == "https" }
     }
 
     /// Serves a call of the operation `rpc`.
@@ -107,18 +114,44 @@ impl Gate {
         F: FnOnce(Call) -> Fut,
         Fut: Future<Output = Result<Answer<T>, Error>>,
     {
+        let peer = peer(&request);
         let (metadata, mut extensions, message) = request.into_parts();
         let original = extensions.remove::<Original>();
         let over_http = original.is_some();
         let reader = if over_http { Reader::Envoy } else { Reader::Native };
-        let work = async |caller: Caller| {
-            let parameters = match (&original, Operation::of_rpc(rpc)) {
-                (Some(original), Some(row)) => Parameters::of_http(row, original, &message),
-                _ => Ok(Parameters::of_message(&message)),
-            };
-            operation(Call { core: Arc::clone(&self.core), caller, over_http, parameters }).await?.into_response()
+        let call = caller::Call {
+            rpc,
+            headers: metadata.as_ref(),
+            original: original.as_ref().map(|original| OriginalCall {
+                operation: original.operation,
+                method: &original.method,
+                path: &original.path,
+                query: &original.query,
+            }),
+            address: original.as_ref().map_or(peer, |original| original.address),
+            schemes: Schemes::Interface,
+            public_origin: &self.public_origin,
         };
-        self.run(rpc, &metadata, reader, TicketScheme::Cookie, work).await
+        let work = async |caller: Caller| {
+            let parameters = match &original {
+                Some(original) => Parameters::of_http(original, &message),
+                None => Ok(Parameters::of_message(&message)),
+            };
+            let behind = caller.behind().cloned();
+            let appid = parameters.as_ref().ok().and_then(|parameters| parameters.optional("appid")).and_then(AppId::new);
+            let outcome = operation(Call { core: Arc::clone(&self.core), caller, over_http, parameters }).await;
+            // Where nobody but the user's ticket speaks, and it went well, the app is the one that is named.
+            self.note_deprecated(rpc, behind.or_else(|| appid.filter(|_| outcome.is_ok())));
+            outcome?.into_response()
+        };
+        self.run(&call, reader, work).await
+    }
+
+    /// Notes which app calls a deprecated operation.
+    fn note_deprecated(&self, rpc: &'static str, app: Option<AppId>) {
+        let (Some(operation), Some(app)) = (Operation::of_rpc(rpc).filter(|operation| operation.deprecated), app) else { return };
+        self.core.usage.note_deprecated(&app, operation.name, self.core.now());
+        counter!("supos_auth_deprecated_calls_total", "operation" => operation.name, "app" => app.to_string()).increment(1);
     }
 
     /// Serves a call of the admin API, for administrators.
@@ -147,35 +180,47 @@ impl Gate {
         request: Incoming<R>,
         work: impl AsyncFnOnce(Arc<Core>, Caller, R) -> Result<T, Error>,
     ) -> Result<Response<T>, Status> {
+        let address = peer(&request);
         let (metadata, _, message) = request.into_parts();
+        let headers = metadata.as_ref();
+        let call = caller::Call { rpc, headers, original: None, address, schemes: Schemes::Admin, public_origin: &self.public_origin };
         let work = async |caller| Answer::from(work(Arc::clone(&self.core), caller, message).await?).into_response();
-        self.run(rpc, &metadata, Reader::Native, TicketScheme::Authorization, work).await
+        self.run(&call, Reader::Native, work).await
     }
 
     async fn run<T>(
         &self,
-        rpc: &'static str,
-        metadata: &MetadataMap,
+        call: &caller::Call<'_>,
         reader: Reader,
-        scheme: TicketScheme,
         work: impl AsyncFnOnce(Caller) -> Result<Response<T>, Error>,
     ) -> Result<Response<T>, Status> {
+        let rpc = call.rpc;
         let begun = Instant::now();
         let mut who = String::from("nobody");
         let judged = async {
-            let caller = Caller::identify(&self.core, metadata.as_ref(), &self.public_origin, scheme).await?;
+            if self.switched_off.contains(&rpc) {
+                return Err(Error::NotOffered);
+            }
+            let caller = Caller::identify(&self.core, &self.refusals, call).await?;
             who = caller.to_string();
             work(caller).await
         };
         let outcome = timeout(TIME_LIMIT, judged).await.unwrap_or(Err(Error::Timeout));
-        note(rpc, &who, outcome.as_ref().err(), begun.elapsed());
-        let language = metadata.get("accept-language").and_then(|value| value.to_str().ok()).map_or(Language::English, Language::preferred);
+        note(rpc, &who, call.address, outcome.as_ref().err(), begun.elapsed());
+        let language =
+            call.headers.get("accept-language").and_then(|value| value.to_str().ok()).map_or(Language::English, Language::preferred);
         outcome.map_err(|error| status(&error, Dialect::of_rpc(rpc), reader, language))
     }
 }
 
+/// The address of the other end.
+fn peer<T>(request: &Incoming<T>) -> Option<IpAddr> {
+    request.remote_addr().map(|address| address.ip())
+}
+
 /// Counts a call, and writes its line.
-pub(super) fn note(rpc: &'static str, who: &str, error: Option<&Error>, took: Duration) {
+pub(super) fn note(rpc: &'static str, who: &str, address: Option<IpAddr>, error: Option<&Error>, took: Duration) {
+    let address = address.map(tracing::field::display);
     let operation = rpc.trim_start_matches('/');
     let row = error.map(|error| row_of(error, Dialect::of_rpc(rpc)));
     let outcome = row.map_or("OK", |row| row.reason);
@@ -184,12 +229,12 @@ pub(super) fn note(rpc: &'static str, who: &str, error: Option<&Error>, took: Du
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     match error {
         Some(error @ (Error::Internal(_) | Error::StoreUnavailable(_) | Error::Timeout)) => {
-            tracing::error!(operation, caller = who, outcome, error = %error, duration_us = micros, "{operation} failed: {error}");
+            tracing::error!(operation, caller = who, address, outcome, error = %error, duration_us = micros, "{operation} failed: {error}");
         }
         Some(error) => {
             let number = row.map_or(0, |row| row.number);
-            tracing::info!(operation, caller = who, outcome, number, duration_us = micros, "{operation} refused: {error}");
+            tracing::info!(operation, caller = who, address, outcome, number, duration_us = micros, "{operation} refused: {error}");
         }
-        None => tracing::info!(operation, caller = who, outcome, duration_us = micros, "{operation} done"),
+        None => tracing::info!(operation, caller = who, address, outcome, duration_us = micros, "{operation} done"),
     }
 }

@@ -7,7 +7,6 @@ mod auth_v281;
 mod convert;
 pub mod edge;
 pub mod gate;
-pub mod operation;
 pub mod parameters;
 pub mod pb;
 pub mod status;

@@ -3,22 +3,44 @@
 //! Over HTTP they are read from the query, path and body as they were sent, not from the transcoded message: a transcoder silently takes
 //! the last of two equal names, and lets a query override a path. Where the message says otherwise the call is refused.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
-use percent_encoding::percent_decode_str;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
-use super::operation::{Operation, Request};
-use crate::core::{Error, Problem, secret::Secret};
+use super::pb;
+use crate::{
+    core::{Error, Problem, secret::Secret},
+    dialect::operation::{Operation, is_name},
+    sign::{self, Query},
+};
+
+/// The request message of an operation.
+pub trait Request {
+    /// Its texts, by JSON name.
+    fn texts(&self) -> Vec<(&'static str, &str)>;
+
+    /// The JSON body that came over HTTP.
+    fn json(&self) -> Option<&pb::google::api::HttpBody>;
+}
+
+include!(concat!(env!("OUT_DIR"), "/requests.rs"));
 
 /// An HTTP call as it was sent to Envoy.
 #[derive(Clone, Debug)]
 pub struct Original {
-    /// The query, decoded: names and values in order.
-    query: Vec<(String, Zeroizing<String>)>,
+    /// The operation that its method and path are bound to.
+    pub operation: &'static Operation,
+    /// The client's address, as Envoy vouches for it.
+    pub address: Option<IpAddr>,
+    /// The method, in capitals.
+    pub method: String,
+    /// The path as sent, without the query.
+    pub path: Zeroizing<String>,
+    /// The query. What is signed and what operations read come of this one reading.
+    pub query: Query,
     /// The path's parameters, decoded: field names and values.
-    path: Vec<(&'static str, Zeroizing<String>)>,
+    segments: Vec<(&'static str, Zeroizing<String>)>,
 }
 
 /// The parameters of a call by their JSON names. An empty one is as one that is not there.
@@ -31,50 +53,33 @@ impl fmt::Debug for Parameters {
     }
 }
 
-/// Names are told apart without case and underscores.
-fn folded(name: &str) -> String {
-    name.chars().filter(|&c| c != '_').map(|c| c.to_ascii_lowercase()).collect()
-}
-
-/// Decodes `%XX` and UTF-8.
-fn decode(text: &str, what: &str) -> Result<Zeroizing<String>, Error> {
-    let malformed = || Error::parameter(what, Problem::Malformed);
-    let whole = text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()));
-    if !whole {
-        return Err(malformed());
-    }
-    percent_decode_str(text).decode_utf8().map(|text| Zeroizing::new(text.into_owned())).map_err(|_| malformed())
-}
-
 impl Original {
     /// Reads an HTTP call of `operation` from its path and query as they were sent.
     ///
     /// # Errors
     /// [`Error::NotOffered`] when the path is not bound to the operation; [`Error::Parameter`] with the name `path` or `query` when it
     /// cannot be decoded.
-    pub fn read(operation: &Operation, method: &str, path_and_query: &str) -> Result<Self, Error> {
+    pub fn read(operation: &'static Operation, method: &str, path_and_query: &str) -> Result<Self, Error> {
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
-        let path = operation
+        let segments = operation
             .bound(method, path)
             .ok_or(Error::NotOffered)?
             .into_iter()
             .map(|(field, value)| {
-                let value = decode(&value, "path")?;
+                let value = sign::decode(&value, "path")?;
                 // No token has one, and it would be a line of its own wherever it is written.
                 let has_control = value.chars().any(char::is_control);
                 if has_control { Err(Error::parameter("path", Problem::Malformed)) } else { Ok((field, value)) }
             })
             .collect::<Result<_, Error>>()?;
-        let query = query
-            .split('&')
-            .filter(|piece| !piece.is_empty())
-            .map(|piece| {
-                let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-                let decode = |text: &str| decode(&text.replace('+', " "), "query");
-                Ok((decode(name)?.to_string(), decode(value)?))
-            })
-            .collect::<Result<_, Error>>()?;
-        Ok(Self { query, path })
+        Ok(Self {
+            operation,
+            address: None,
+            method: method.to_owned(),
+            path: Zeroizing::new(path.to_owned()),
+            query: Query::read(query)?,
+            segments,
+        })
     }
 }
 
@@ -89,8 +94,9 @@ impl Parameters {
     ///
     /// # Errors
     /// [`Error::Parameter`] when a parameter is given twice or in two places, is no text, or the body is no JSON object.
-    pub fn of_http<R: Request>(operation: &'static Operation, original: &Original, message: &R) -> Result<Self, Error> {
-        let known = |name: &str| operation.parameters.iter().copied().find(|parameter| folded(parameter) == folded(name));
+    pub fn of_http<R: Request>(original: &Original, message: &R) -> Result<Self, Error> {
+        let operation = original.operation;
+        let known = |name: &str| operation.parameter(name);
         if let Some(body) = message.json() {
             if let Some(parameter) = original.query.iter().find_map(|(name, _)| known(name)) {
                 return Err(Error::parameter(parameter, Problem::Ambiguous));
@@ -98,10 +104,10 @@ impl Parameters {
             return Body { operation }.read(&body.data).map(Self);
         }
         let mut found: Vec<(&'static str, Option<Zeroizing<String>>)> = Vec::new();
-        for (field, value) in &original.path {
+        for (field, value) in &original.segments {
             found.extend(known(field).map(|parameter| (parameter, Some(value.clone()))));
         }
-        for (name, value) in &original.query {
+        for (name, value) in original.query.iter() {
             let Some(parameter) = known(name) else { continue };
             if found.iter().any(|(other, _)| *other == parameter) {
                 return Err(Error::parameter(parameter, Problem::Twice));
@@ -198,7 +204,7 @@ impl<'de> Visitor<'de> for Object<'_> {
         let mut texts = Texts::new();
         let mut seen: Vec<&'static str> = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
-            let Some(parameter) = self.operation.parameters.iter().copied().find(|parameter| folded(parameter) == folded(&name)) else {
+            let Some(parameter) = self.operation.parameter(&name) else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
@@ -221,22 +227,6 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-/// Whether `name` is how a parameter is written: its JSON name, or its name in the proto.
-fn is_name(name: &str, parameter: &str) -> bool {
-    name == parameter || snake_case(parameter) == name
-}
-
-fn snake_case(name: &str) -> String {
-    let mut snake = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() {
-            snake.push('_');
-        }
-        snake.push(c.to_ascii_lowercase());
-    }
-    snake
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -256,7 +246,7 @@ mod tests {
         let path = format!("/open-api/supos/auth/v2/username?{query}");
         let original = Original::read(operation(USERNAME), "GET", &path)?;
         let message = auth::v281::GetUsernameRequest { access_token: transcoded.to_owned() };
-        let parameters = Parameters::of_http(operation(USERNAME), &original, &message)?;
+        let parameters = Parameters::of_http(&original, &message)?;
         Ok(parameters.optional("accessToken").map(str::to_owned))
     }
 
@@ -303,7 +293,7 @@ mod tests {
     fn a_path_parameter_is_not_overridden() {
         let original = |path: &str| Original::read(operation(VALID), "GET", path).unwrap();
         let message = auth::v281::ValidateTokenRequest { access_token: "A".into() };
-        let read = |path: &str| Parameters::of_http(operation(VALID), &original(path), &message);
+        let read = |path: &str| Parameters::of_http(&original(path), &message);
         assert_eq!(read("/open-api/supos/auth/v2/A/valid").unwrap().required("accessToken").unwrap(), "A");
         for query in ["accessToken=B", "accessToken=A", "access_token=", "ACCESS_TOKEN"] {
             assert!(read(&format!("/open-api/supos/auth/v2/A/valid?{query}")).is_err(), "{query}");
@@ -313,7 +303,7 @@ mod tests {
     fn body(json: &str) -> Result<Parameters, Error> {
         let original = Original::read(operation(TOKEN), "POST", "/auth/v2/oauth2/token?x=1").unwrap();
         let json = HttpBody { data: json.as_bytes().to_vec(), ..HttpBody::default() };
-        Parameters::of_http(operation(TOKEN), &original, &auth::v2::TokenRequest { json: Some(json), ..Default::default() })
+        Parameters::of_http(&original, &auth::v2::TokenRequest { json: Some(json), ..Default::default() })
     }
 
     #[test]
@@ -349,7 +339,7 @@ mod tests {
         for query in ["code=a", "grant_type=", "LOGOUTURI=x"] {
             let original = Original::read(operation(TOKEN), "POST", &format!("/auth/v2/oauth2/token?{query}")).unwrap();
             let message = auth::v2::TokenRequest { json: Some(HttpBody::default()), ..Default::default() };
-            assert!(Parameters::of_http(operation(TOKEN), &original, &message).is_err(), "{query}");
+            assert!(Parameters::of_http(&original, &message).is_err(), "{query}");
         }
     }
 

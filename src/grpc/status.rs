@@ -19,7 +19,7 @@ use crate::{
 /// The domain of the reasons in `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "supos-auth";
 /// What a caller without a good credential is asked for.
-const CHALLENGES: [&str; 2] = ["Basic realm=\"supos-auth\", charset=\"UTF-8\"", "Bearer realm=\"supos-auth\""];
+const CHALLENGES: [&str; 2] = ["Sign realm=\"supos-auth\"", "Bearer realm=\"supos-auth\""];
 
 /// Who reads an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub fn status(error: &Error, dialect: Dialect, reader: Reader, language: Languag
             } else if let Some(name) = parameter_of(error) {
                 details.add_bad_request_violation(name, text.clone());
             }
-            if let Error::Busy { retry_after } = error {
+            if let Error::Busy { retry_after } | Error::TooManyTries { retry_after } = error {
                 details.set_retry_info(Some(*retry_after));
             }
             Status::with_error_details_and_metadata(row.code, text, details, metadata)
@@ -83,7 +83,7 @@ fn metadata(error: &Error, row: Row, dialect: Dialect) -> MetadataMap {
         }
     }
     let retry_after = match error {
-        Error::Busy { retry_after } => Some(retry_after.as_secs().max(1)),
+        Error::Busy { retry_after } | Error::TooManyTries { retry_after } => Some(retry_after.as_secs().max(1)),
         _ if row.code == Code::Unavailable => Some(5),
         _ => None,
     };

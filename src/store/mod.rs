@@ -19,6 +19,7 @@ use crate::core::{
     model::{App, Code, Family, Grant, Session, SignedIn, SigningKey, User},
     seal::Sealed,
     secret::BearerHash,
+    usage::AppUsage,
 };
 
 /// A change to a record. It may be run more than once, and has to leave the record alone when it refuses.
@@ -205,6 +206,23 @@ pub trait SessionStore {
     async fn grant(&self, family: FamilyId, now: Timestamp) -> Result<Option<Grant>, Error>;
 }
 
+/// What was used up.
+#[async_trait]
+pub trait ReplayStore {
+    /// Uses something up: gives true to exactly one caller, and false to all others until `until`.
+    async fn use_once(&self, hash: BearerHash, until: Timestamp) -> Result<bool, Error>;
+}
+
+/// What apps still do that they should do no more.
+#[async_trait]
+pub trait UsageStore {
+    /// Adds to what is known of apps. Apps that are not there are passed over.
+    async fn add_usage(&self, usage: Vec<(AppId, AppUsage)>) -> Result<(), Error>;
+
+    /// What is known of at most `limit` apps, by id.
+    async fn usage(&self, after: After<AppId>, limit: usize) -> Result<Vec<(AppId, AppUsage)>, Error>;
+}
+
 /// A page of sessions.
 #[derive(Clone, Debug)]
 pub struct SessionPage {
@@ -259,9 +277,15 @@ pub trait Maintenance {
 }
 
 /// A store.
-pub trait Store: AppStore + UserStore + SessionStore + SigningKeyStore + Maintenance + fmt::Debug + Send + Sync {}
+pub trait Store:
+    AppStore + UserStore + SessionStore + ReplayStore + UsageStore + SigningKeyStore + Maintenance + fmt::Debug + Send + Sync
+{
+}
 
-impl<T: AppStore + UserStore + SessionStore + SigningKeyStore + Maintenance + fmt::Debug + Send + Sync> Store for T {}
+impl<T> Store for T where
+    T: AppStore + UserStore + SessionStore + ReplayStore + UsageStore + SigningKeyStore + Maintenance + fmt::Debug + Send + Sync
+{
+}
 
 /// How a family's refresh token may be used: the rule of docs/api.md, "Refresh", which every store applies inside its atomic step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -50,13 +50,13 @@ async fn nobody_else_is_let_in() {
     for (what, who, code) in [
         ("nobody", Who::nobody(), Code::Unauthenticated),
         ("an app", app.who(), Code::PermissionDenied),
-        ("an app with a wrong secret", App::basic(&app.id, "wrong"), Code::Unauthenticated),
+        ("an app with a wrong secret", App::signing(&app.id, "wrong"), Code::Unauthenticated),
         ("a user's ticket", Who::authorization(&format!("Ticket {ticket}")), Code::PermissionDenied),
         ("a user's token", Who::bearer(&tokens.access), Code::PermissionDenied),
         ("an account of another type", Who::authorization(&format!("Ticket {other_ticket}")), Code::PermissionDenied),
         ("an unknown ticket", Who::authorization("Ticket no-such-ticket"), Code::Unauthenticated),
-        ("the administrator's name and password", App::basic("admin", "admin-password"), Code::Unauthenticated),
-        ("the user's name and password", App::basic(&user.name, &user.password), Code::Unauthenticated),
+        ("the administrator's name and password", App::signing("admin", "admin-password"), Code::Unauthenticated),
+        ("the user's name and password", App::signing(&user.name, &user.password), Code::Unauthenticated),
     ] {
         for answer in answers(&world, &who).await {
             let status = answer.expect_err(what);

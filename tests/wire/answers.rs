@@ -84,7 +84,7 @@ async fn asking_answers_have_the_documented_names_and_types() {
 }
 
 #[tokio::test]
-async fn signing_in_answers_the_ticket_and_sets_it_as_a_cookie() {
+async fn signing_in_answers_the_ticket_and_sets_it_as_a_cookie_beside_one_that_knows_the_browser() {
     let world = World::shared().await;
     let user = world.user().await;
     let reply = world.call(Via::Envoy, &Call::new(Op::SignIn).with("userName", &user.name).with("password", &user.password)).await;
@@ -94,15 +94,26 @@ async fn signing_in_answers_the_ticket_and_sets_it_as_a_cookie() {
     let ticket = reply.text_of("ticket");
 
     let cookies = reply.headers_of("set-cookie");
-    let [cookie] = cookies.as_slice() else { panic!("one cookie is set: {cookies:?}") };
-    let mut parts = cookie.split(';').map(str::trim);
-    assert_eq!(parts.next(), Some(format!("suposTicket={ticket}").as_str()));
-    let attributes: Vec<String> = parts.map(str::to_ascii_lowercase).collect();
+    let [of_the_session, of_the_browser] = cookies.as_slice() else { panic!("two cookies are set: {cookies:?}") };
+    let (value, attributes) = cookie(of_the_session);
+    assert_eq!(value, format!("suposTicket={ticket}"));
+    assert!(!attributes.iter().any(|attribute| attribute.starts_with("max-age")), "the session's own cookie: {of_the_session}");
+    let (value, attributes) = cookie(of_the_browser);
+    assert!(value.starts_with("suposBrowser=") && !value.contains(&ticket), "{of_the_browser}");
+    assert!(attributes.contains(&format!("max-age={}", 180 * 86_400)), "it outlives the session: {of_the_browser}");
+}
+
+/// The name and value of a cookie, and its attributes, of which those that any cookie of the service has are checked.
+#[track_caller]
+fn cookie(header: &str) -> (&str, Vec<String>) {
+    let (value, attributes) = header.split_once(';').expect("a cookie has attributes");
+    let attributes: Vec<String> = attributes.split(';').map(|attribute| attribute.trim().to_ascii_lowercase()).collect();
     for attribute in ["httponly", "samesite=lax", "path=/"] {
-        assert!(attributes.contains(&attribute.to_owned()), "{attribute} is missing: {cookie}");
+        assert!(attributes.contains(&attribute.to_owned()), "{attribute} is missing: {header}");
     }
-    assert!(!attributes.iter().any(|attribute| attribute.starts_with("domain")), "no Domain: {cookie}");
-    assert!(!attributes.contains(&"secure".to_owned()), "the public URL is http, so a Secure cookie would never come back: {cookie}");
+    assert!(!attributes.iter().any(|attribute| attribute.starts_with("domain")), "no Domain: {header}");
+    assert!(!attributes.contains(&"secure".to_owned()), "the public URL is http, so a Secure cookie would never come back: {header}");
+    (value, attributes)
 }
 
 #[tokio::test]

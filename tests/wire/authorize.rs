@@ -49,7 +49,7 @@ async fn a_dead_cookie_counts_as_none() {
             for dead in [ended.as_str(), "no-such-ticket", "", "a b", "x=y"] {
                 world.call(via, &authorize(op, &app).by(Who::ticket(dead))).await.refused(Case::Caller);
                 world.call(via, &authorize(op, &app).by(Who::ticket(dead)).by(Who::bearer(&tokens.access))).await.ok();
-                let beside_a_live_one = Who(vec![("cookie", format!("a=b; suposTicket={dead}; suposTicket={live}; c=d"))]);
+                let beside_a_live_one = Who::headers(vec![("cookie", format!("a=b; suposTicket={dead}; suposTicket={live}; c=d"))]);
                 world.call(via, &authorize(op, &app).by(beside_a_live_one)).await.ok();
             }
         }
@@ -66,15 +66,15 @@ async fn two_cookies_that_name_different_sessions_are_ambiguous_and_two_of_one_s
         for op in Op::AUTHORIZES {
             for other in [&second, &strangers] {
                 for who in [
-                    Who(vec![("cookie", format!("suposTicket={first}; suposTicket={other}"))]),
-                    Who(vec![("cookie", format!("suposTicket={first}")), ("cookie", format!("x=y; suposTicket={other}"))]),
+                    Who::headers(vec![("cookie", format!("suposTicket={first}; suposTicket={other}"))]),
+                    Who::headers(vec![("cookie", format!("suposTicket={first}")), ("cookie", format!("x=y; suposTicket={other}"))]),
                 ] {
                     let reply = world.call(via, &authorize(op, &app).by(who)).await;
                     reply.refused(Case::Parameter);
                     assert!(!reply.text.contains(&first) && !reply.text.contains(other.as_str()), "{}", reply.text);
                 }
             }
-            let twice = Who(vec![("cookie", format!("suposTicket={first}; x=y")), ("cookie", format!("suposTicket={first}"))]);
+            let twice = Who::headers(vec![("cookie", format!("suposTicket={first}; x=y")), ("cookie", format!("suposTicket={first}"))]);
             world.call(via, &authorize(op, &app).by(twice)).await.ok();
         }
     }
@@ -86,10 +86,10 @@ async fn the_cookies_name_is_exact() {
     let (app, (_, ticket)) = (world.app().await, world.signed_in().await);
     for via in Via::BOTH {
         for name in ["suposticket", "SUPOSTICKET", "xsuposTicket", "suposTicket2", "__Host-suposTicket"] {
-            let who = Who(vec![("cookie", format!("{name}={ticket}"))]);
+            let who = Who::headers(vec![("cookie", format!("{name}={ticket}"))]);
             world.call(via, &authorize(Op::Authorize, &app).by(who)).await.refused(Case::Caller);
         }
-        let among_others = Who(vec![("cookie", format!("a=suposTicket; b=\"; suposTicket={ticket} ;c"))]);
+        let among_others = Who::headers(vec![("cookie", format!("a=suposTicket; b=\"; suposTicket={ticket} ;c"))]);
         world.call(via, &authorize(Op::Authorize, &app).by(among_others)).await.ok();
     }
 }
@@ -217,7 +217,7 @@ async fn the_public_url_is_a_setting_whatever_the_headers_say() {
         "POST {} HTTP/1.1\r\n{}\r\nauthorization: {}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         Op::TokenV2.path(),
         forged.join("\r\n"),
-        app.who().0[0].1,
+        app.signature("POST", Op::TokenV2.path(), "application/json"),
         body.len()
     );
     let answer = raw::exchange(&raw::Listener::Tcp(world.http()), request.as_bytes(), |_| false);

@@ -165,7 +165,7 @@ async fn messages_are_chinese_for_who_prefers_chinese_and_english_for_everyone_e
 async fn the_caller_is_judged_before_the_parameters() {
     let world = World::shared().await;
     let (app, _, _, tokens) = world.family().await;
-    let stranger = App::basic(&app.id, "not-the-secret");
+    let stranger = App::signing(&app.id, "not-the-secret");
     for via in Via::BOTH {
         for op in Op::EXCHANGES {
             world.call(via, &Call::new(op).by(stranger.clone())).await.refused(Case::Caller);

@@ -3,6 +3,8 @@
 mod admin_api;
 mod answers;
 mod authorize;
+mod callers;
+mod clients;
 mod edge;
 mod errors;
 mod examples;

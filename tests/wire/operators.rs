@@ -11,9 +11,13 @@ use std::{
 use serde_json::{Value, json};
 use supos_auth::grpc::pb::supos::auth::v2::{AuthorizeRequest, SignInRequest, TokenRequest, auth_service_client::AuthServiceClient};
 use tempfile::TempDir;
-use tonic::{Code, Request};
+use tonic::{Code, Request, transport::Endpoint};
 
-use crate::harness::process::{Log, Process};
+use crate::harness::{
+    App, native, now,
+    process::{Log, Process},
+    sign::signed,
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_supos-auth");
 
@@ -150,7 +154,8 @@ async fn an_empty_store_becomes_a_working_app_by_the_command_line_alone() {
     let password = site.write("password", "correct horse battery");
     site.json(&["user", "create", "zhang.san", "--password-file", &password, "--person-code", "P7"]);
 
-    let mut service = AuthServiceClient::connect(site.server.clone()).await.expect("it listens");
+    let channel = Endpoint::from_shared(site.server.clone()).expect("an address").connect().await.expect("it listens");
+    let mut service = AuthServiceClient::new(signed(channel, now()));
     let user = SignInRequest { user_name: "zhang.san".into(), password: "correct horse battery".into(), json: None };
     let ticket = service.sign_in(user).await.expect("he signs in").into_inner().ticket;
     let mut request = Request::new(AuthorizeRequest {
@@ -161,15 +166,9 @@ async fn an_empty_store_becomes_a_working_app_by_the_command_line_alone() {
     });
     request.metadata_mut().insert("cookie", format!("suposTicket={ticket}").parse().expect("a header"));
     let code = service.authorize(request).await.expect("he lets the app in").into_inner().code;
-    let mut request = Request::new(TokenRequest {
-        grant_type: "authorization_code".into(),
-        code,
-        logout_uri: "/logout".into(),
-        ..TokenRequest::default()
-    });
-    let basic = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("shop:{secret}"));
-    request.metadata_mut().insert("authorization", format!("Basic {basic}").parse().expect("a header"));
-    let tokens = service.token(request).await.expect("the app gets its tokens").into_inner();
+    let message = TokenRequest { grant_type: "authorization_code".into(), code, logout_uri: "/logout".into(), ..TokenRequest::default() };
+    let tokens =
+        service.token(native::request(message, &App::signing("shop", secret))).await.expect("the app gets its tokens").into_inner();
     assert_eq!((tokens.username.as_str(), tokens.person_code.as_str()), ("zhang.san", "P7"));
 
     let sessions = site.json(&["session", "list", "--user", "zhang.san"]);
@@ -320,7 +319,7 @@ async fn who_watches_health_is_told_that_the_service_stops() {
 
     let mut site = Site::new();
     site.start();
-    let channel = tonic::transport::Endpoint::from_shared(site.server.clone()).expect("an address").connect().await.expect("it listens");
+    let channel = Endpoint::from_shared(site.server.clone()).expect("an address").connect().await.expect("it listens");
     let mut health = HealthClient::new(channel);
     for service in ["", "supos.auth.v2.AuthService", "supos.auth.admin.v1.UserService"] {
         let status = health.check(HealthCheckRequest { service: service.to_owned() }).await.expect("a status").into_inner().status();

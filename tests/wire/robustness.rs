@@ -18,7 +18,7 @@ async fn every_value_may_be_as_long_as_it_is_documented_all_at_once() {
     let (_, _, ticket, _) = world.family().await;
     let scope = "s".repeat(1024);
     // Registered as a prefix by the demo, whose app this is.
-    let demo = crate::harness::App::basic("demo-app", "demo-secret");
+    let demo = crate::harness::App::signing("demo-app", "demo-secret");
     let redirect = format!("http://127.0.0.1:9999/{}", "r".repeat(2048 - 22));
     assert_eq!(redirect.len(), 2048);
     for logout in ["l".repeat(1024), "l".repeat(8000)] {

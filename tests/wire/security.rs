@@ -13,5 +13,6 @@ mod races;
 mod refresh;
 mod scan;
 mod sessions;
+mod signatures;
 mod storage;
 mod tokens;

@@ -43,6 +43,7 @@ examples! { every_error, Error,
     Error::AlreadyExists { .. } => Error::AlreadyExists { name: "FIELD".into() },
     Error::Precondition(_) => Error::Precondition("WHY"),
     Error::NotOffered => Error::NotOffered,
+    Error::TooManyTries { .. } => Error::TooManyTries { retry_after: Duration::from_secs(1) },
     Error::Busy { .. } => Error::Busy { retry_after: Duration::from_secs(1) },
     Error::StoreUnavailable(_) => Error::StoreUnavailable("for the log alone".into()),
     Error::Timeout => Error::Timeout,
@@ -193,7 +194,7 @@ fn the_numbers_are_those_that_were_published() {
     let parameter = [(400, Code::InvalidArgument, 100_106_500), (400, Code::InvalidArgument, 800_003)];
     let token = [(401, Code::Unauthenticated, 100_106_403), (400, Code::InvalidArgument, 800_003)];
     let everywhere = |http, code, number| [(http, code, number); 2];
-    let published: [(&[&str], [Seen; 2]); 11] = [
+    let published: [(&[&str], [Seen; 2]); 12] = [
         (&["INVALID_PARAMETER"], parameter),
         (&["UNKNOWN_APP", "NO_SINGLE_APP", "REDIRECT_URI_MISMATCH"], parameter),
         (&["CODE_REFUSED"], token),
@@ -202,6 +203,7 @@ fn the_numbers_are_those_that_were_published() {
         (&["NOT_ALLOWED"], everywhere(403, Code::PermissionDenied, 100_106_402)),
         (&["WRONG_PASSWORD"], everywhere(401, Code::Unauthenticated, 100_106_211)),
         (&["USER_DISABLED", "PASSWORD_CHANGE_REQUIRED"], everywhere(403, Code::PermissionDenied, 100_106_008)),
+        (&["TOO_MANY_TRIES"], everywhere(429, Code::ResourceExhausted, 100_106_429)),
         (&["BUSY", "STORE_UNAVAILABLE"], everywhere(503, Code::Unavailable, 100_106_503)),
         (&["TIMEOUT"], everywhere(504, Code::DeadlineExceeded, 100_106_504)),
         (&["INTERNAL"], everywhere(500, Code::Internal, 100_106_999)),

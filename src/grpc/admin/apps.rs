@@ -11,7 +11,9 @@ use crate::{
         apps::{AppSpec, NewApp},
         ids::AppId,
         model::{App, AppSecret},
+        rights::Rights,
         secret::Secret,
+        usage::{AppUsage, Count},
     },
     grpc::{convert::timestamp, gate::Gate},
 };
@@ -32,23 +34,25 @@ fn shown(secret: Option<Secret>) -> String {
     secret.map(|secret| secret.expose().to_owned()).unwrap_or_default()
 }
 
-fn spec(app: &pb::App) -> AppSpec {
-    AppSpec {
-        display_name: app.display_name.clone(),
-        redirect_uris: app.redirect_uris.clone(),
-        logout_uris: app.logout_uris.clone(),
+fn spec(app: pb::App) -> Result<AppSpec, Error> {
+    Ok(AppSpec {
+        display_name: app.display_name,
+        redirect_uris: app.redirect_uris,
+        logout_uris: app.logout_uris,
         refresh_requires_app_credential: app.refresh_requires_app_credential,
-    }
+        rights: Rights::of_names(app.rights.iter().map(String::as_str)).map_err(|error| error.within("app"))?,
+        signature_requires_date: app.signature_requires_date,
+    })
 }
 
 /// The app that a request wants made.
 pub(super) fn new_app(request: pb::CreateAppRequest) -> Result<NewApp, Error> {
     let app = request.app.ok_or_else(|| Error::parameter("app", Problem::Missing))?;
     Ok(NewApp {
-        spec: spec(&app),
         enabled: app.enabled.unwrap_or(true),
-        id: Some(app.app_id).filter(|id| !id.is_empty()),
+        id: Some(app.app_id.clone()).filter(|id| !id.is_empty()),
         secret: given(request.secret),
+        spec: spec(app)?,
     })
 }
 
@@ -72,6 +76,8 @@ fn message(app: App) -> pb::App {
         refresh_requires_app_credential: app.refresh_requires_app_credential,
         create_time: Some(timestamp(app.created_at)),
         update_time: Some(timestamp(app.updated_at)),
+        rights: app.rights.names().map(str::to_owned).collect(),
+        signature_requires_date: app.signature_requires_date,
     }
 }
 
@@ -95,12 +101,14 @@ async fn get_app(core: Arc<Core>, request: pb::GetAppRequest) -> Result<pb::GetA
     Ok(pb::GetAppResponse { app: Some(message(app)) })
 }
 
+fn app_page_token(token: &str) -> Result<Option<AppId>, Error> {
+    let malformed = || Error::parameter("page_token", Problem::Malformed);
+    read_page_token(token)?.map(|id| AppId::new(&id).ok_or_else(malformed)).transpose()
+}
+
 async fn list_apps(core: Arc<Core>, request: pb::ListAppsRequest) -> Result<pb::ListAppsResponse, Error> {
     let size = page_size(request.page_size)?;
-    let after = match read_page_token(&request.page_token)? {
-        Some(id) => Some(AppId::new(&id).ok_or_else(|| Error::parameter("page_token", Problem::Malformed))?),
-        None => None,
-    };
+    let after = app_page_token(&request.page_token)?;
     let mut apps = core.store.apps(after, size + 1).await?;
     let more = apps.len() > size;
     apps.truncate(size);
@@ -111,39 +119,33 @@ async fn list_apps(core: Arc<Core>, request: pb::ListAppsRequest) -> Result<pb::
 async fn update_app(core: Arc<Core>, request: pb::UpdateAppRequest) -> Result<pb::UpdateAppResponse, Error> {
     let app = request.app.ok_or_else(|| Error::parameter("app", Problem::Missing))?;
     let id = app_id("app.name", &app.name)?;
-    let known = ["display_name", "redirect_uris", "logout_uris", "refresh_requires_app_credential"];
+    let known = ["display_name", "redirect_uris", "logout_uris", "refresh_requires_app_credential", "rights", "signature_requires_date"];
     let paths: Vec<String> = masked(request.update_mask.as_ref(), &known)?.into_iter().map(str::to_owned).collect();
-    let asked = spec(&app);
-    let updated = core
-        .update_app(&id, move |app| {
-            let has = |path: &str| paths.iter().any(|asked| asked == path);
-            let mut new = AppSpec {
-                display_name: app.display_name.clone(),
-                redirect_uris: app.redirect_uris.clone(),
-                logout_uris: app.logout_uris.clone(),
-                refresh_requires_app_credential: app.refresh_requires_app_credential,
-            };
-            let AppSpec { display_name, redirect_uris, logout_uris, refresh_requires_app_credential } = asked.clone();
-            if has("display_name") {
-                new.display_name = display_name;
-            }
-            if has("redirect_uris") {
-                new.redirect_uris = redirect_uris;
-            }
-            if has("logout_uris") {
-                new.logout_uris = logout_uris;
-            }
-            if has("refresh_requires_app_credential") {
-                new.refresh_requires_app_credential = refresh_requires_app_credential;
-            }
-            new.check().map_err(|error| error.within("app"))?;
-            app.display_name = new.display_name;
-            app.redirect_uris = new.redirect_uris;
-            app.logout_uris = new.logout_uris;
-            app.refresh_requires_app_credential = new.refresh_requires_app_credential;
-            Ok(())
-        })
-        .await?;
+    let asked = spec(app)?;
+    let change = move |app: &mut App| {
+        let has = |path: &str| paths.iter().any(|asked| asked == path);
+        let (mut new, asked) = (AppSpec::of(app), asked.clone());
+        if has("display_name") {
+            new.display_name = asked.display_name;
+        }
+        if has("redirect_uris") {
+            new.redirect_uris = asked.redirect_uris;
+        }
+        if has("logout_uris") {
+            new.logout_uris = asked.logout_uris;
+        }
+        if has("refresh_requires_app_credential") {
+            new.refresh_requires_app_credential = asked.refresh_requires_app_credential;
+        }
+        if has("rights") {
+            new.rights = asked.rights;
+        }
+        if has("signature_requires_date") {
+            new.signature_requires_date = asked.signature_requires_date;
+        }
+        new.apply(app).map_err(|error| error.within("app"))
+    };
+    let updated = core.update_app(&id, change).await?;
     Ok(pb::UpdateAppResponse { app: Some(message(updated)) })
 }
 
@@ -174,6 +176,32 @@ async fn remove_app_secret(core: Arc<Core>, request: pb::RemoveAppSecretRequest)
     Ok(pb::RemoveAppSecretResponse {})
 }
 
+fn usage_message((app, usage): (AppId, AppUsage)) -> pb::AppUsage {
+    let number = |times: u64| i64::try_from(times).unwrap_or(i64::MAX);
+    let calls = |(operation, count): (String, Count)| pb::DeprecatedCalls {
+        operation,
+        calls: number(count.times),
+        last_call_time: Some(timestamp(count.last_at)),
+    };
+    pb::AppUsage {
+        app: format!("apps/{app}"),
+        deprecated_calls: usage.deprecated.into_iter().map(calls).collect(),
+        undated_signatures: number(usage.undated.times),
+        last_undated_signature_time: (usage.undated.times > 0).then(|| timestamp(usage.undated.last_at)),
+    }
+}
+
+async fn list_app_usage(core: Arc<Core>, request: pb::ListAppUsageRequest) -> Result<pb::ListAppUsageResponse, Error> {
+    let size = page_size(request.page_size)?;
+    let after = app_page_token(&request.page_token)?;
+    core.store_usage().await?;
+    let mut usage = core.store.usage(after, size + 1).await?;
+    let more = usage.len() > size;
+    usage.truncate(size);
+    let next_page_token = usage.last().filter(|_| more).map(|(app, _)| page_token(app.as_str())).unwrap_or_default();
+    Ok(pb::ListAppUsageResponse { app_usage: usage.into_iter().map(usage_message).collect(), next_page_token })
+}
+
 administered! {
     pb::app_service_server::AppService, "/supos.auth.admin.v1.AppService/", {
         create_app(CreateAppRequest) -> CreateAppResponse = "CreateApp";
@@ -185,6 +213,7 @@ administered! {
         disable_app(DisableAppRequest) -> DisableAppResponse = "DisableApp";
         add_app_secret(AddAppSecretRequest) -> AddAppSecretResponse = "AddAppSecret";
         remove_app_secret(RemoveAppSecretRequest) -> RemoveAppSecretResponse = "RemoveAppSecret";
+        list_app_usage(ListAppUsageRequest) -> ListAppUsageResponse = "ListAppUsage";
     }
 
     type ImportAppsStream = import::Progress<pb::ImportAppsResponse>;

@@ -147,13 +147,13 @@ pub(super) async fn serve<I: Import>(
         request.metadata().get("accept-language").and_then(|value| value.to_str().ok()).map_or(Language::English, Language::preferred);
     let work = async |core: Arc<Core>, caller: Caller, steps| {
         caller.administrator()?;
-        let who = caller.to_string();
+        let (who, address) = (caller.to_string(), caller.source().address);
         let (progress, answer) = mpsc::channel(16);
         tokio::spawn(async move {
             let begun = Instant::now();
             let outcome = import::<I>(&core, steps, &progress).await;
             // The call that began it was counted as done when its stream began.
-            gate::note(I::OUTCOME, &who, outcome.as_ref().err(), begun.elapsed());
+            gate::note(I::OUTCOME, &who, address, outcome.as_ref().err(), begun.elapsed());
             let last = outcome
                 .map(|(checked, stored)| I::response(checked, stored))
                 .map_err(|error| status(&error, Dialect::Admin, Reader::Native, language));

@@ -11,6 +11,7 @@ use crate::{
         Core, Error, Problem,
         ids::UserId,
         model::User,
+        rights::Rights,
         secret::Secret,
         users::{NewCredential, NewUser, PasswordOwner, UserSpec},
     },
@@ -21,8 +22,13 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Service(pub(super) Gate);
 
-fn spec(user: &pb::User) -> UserSpec {
-    UserSpec { person_code: user.person_code.clone(), company_code: user.company_code.clone(), account_type: user.account_type }
+fn spec(user: &pb::User) -> Result<UserSpec, Error> {
+    Ok(UserSpec {
+        person_code: user.person_code.clone(),
+        company_code: user.company_code.clone(),
+        account_type: user.account_type,
+        rights: Rights::of_names(user.rights.iter().map(String::as_str)).map_err(|error| error.within("user"))?,
+    })
 }
 
 /// The user that a request wants made. `otherwise` is how he proves who he is when the request does not say.
@@ -34,7 +40,7 @@ pub(super) fn new_user(request: pb::CreateUserRequest, otherwise: NewCredential)
         (password, hash) if password.is_empty() => NewCredential::Hash(hash),
         _ => return Err(Error::parameter("password_hash", Problem::Ambiguous)),
     };
-    Ok(NewUser { spec: spec(&user), name: user.user_name, credential, enabled: user.enabled.unwrap_or(true) })
+    Ok(NewUser { spec: spec(&user)?, name: user.user_name, credential, enabled: user.enabled.unwrap_or(true) })
 }
 
 fn message(user: User) -> pb::User {
@@ -49,6 +55,7 @@ fn message(user: User) -> pb::User {
         password_change_required: user.password_change_required,
         create_time: Some(timestamp(user.created_at)),
         update_time: Some(timestamp(user.updated_at)),
+        rights: user.rights.names().map(str::to_owned).collect(),
     }
 }
 
@@ -92,10 +99,10 @@ async fn list_users(core: Arc<Core>, request: pb::ListUsersRequest) -> Result<pb
 
 async fn update_user(core: Arc<Core>, request: pb::UpdateUserRequest) -> Result<pb::UpdateUserResponse, Error> {
     let user = request.user.ok_or_else(|| Error::parameter("user", Problem::Missing))?;
-    let paths: Vec<String> =
-        masked(request.update_mask.as_ref(), &["person_code", "company_code", "account_type"])?.into_iter().map(str::to_owned).collect();
+    let known = ["person_code", "company_code", "account_type", "rights"];
+    let paths: Vec<String> = masked(request.update_mask.as_ref(), &known)?.into_iter().map(str::to_owned).collect();
     let id = user_id(&core, "user.name", &user.name).await?;
-    let asked = spec(&user);
+    let asked = spec(&user)?;
     let updated = core
         .update_user(id, move |user| {
             let has = |path: &str| paths.iter().any(|asked| asked == path);
@@ -103,8 +110,9 @@ async fn update_user(core: Arc<Core>, request: pb::UpdateUserRequest) -> Result<
                 person_code: user.person_code.clone(),
                 company_code: user.company_code.clone(),
                 account_type: user.account_type.into(),
+                rights: user.rights.clone(),
             };
-            let UserSpec { person_code, company_code, account_type } = asked.clone();
+            let UserSpec { person_code, company_code, account_type, rights } = asked.clone();
             if has("person_code") {
                 new.person_code = person_code;
             }
@@ -114,9 +122,13 @@ async fn update_user(core: Arc<Core>, request: pb::UpdateUserRequest) -> Result<
             if has("account_type") {
                 new.account_type = account_type;
             }
+            if has("rights") {
+                new.rights = rights;
+            }
             user.account_type = new.check().map_err(|error| error.within("user"))?;
             user.person_code = new.person_code;
             user.company_code = new.company_code;
+            user.rights = new.rights;
             Ok(())
         })
         .await?;
@@ -158,7 +170,7 @@ async fn change_own_password(core: &Core, caller: &Caller, request: pb::ChangePa
         return Err(Error::parameter("current_password", Problem::Missing));
     }
     let (current, new) = (Secret::new(request.current_password), Secret::new(request.new_password));
-    core.change_password(owner, current, new, request.keep_other_sessions).await
+    core.change_password(owner, current, new, request.keep_other_sessions, caller.source()).await
 }
 
 administered! {

@@ -9,8 +9,9 @@ use crate::{
         clock::Timestamp,
         ids::{AppId, UserId},
         model::{App, User},
+        usage::AppUsage,
     },
-    store::{After, AppStore, Change, Kept, NewPassword, UserStore},
+    store::{After, AppStore, Change, Kept, NewPassword, UsageStore, UserStore},
 };
 
 #[async_trait]
@@ -51,15 +52,39 @@ impl AppStore for SledStore {
     }
 
     async fn delete_app(&self, id: &AppId) -> Result<(), Error> {
-        let at = keys::app(id);
+        let (at, usage) = (keys::app(id), keys::usage(id));
         self.run(move |txn| {
             if !txn.has(&at)? {
                 return Err(Error::NotFound("app"));
             }
             txn.remove(&at);
+            txn.remove(&usage);
             Ok(())
         })
         .await
+    }
+}
+
+#[async_trait]
+impl UsageStore for SledStore {
+    async fn add_usage(&self, usage: Vec<(AppId, AppUsage)>) -> Result<(), Error> {
+        self.run(move |txn| {
+            for (app, counted) in usage {
+                if txn.has(&keys::app(&app))? {
+                    let at = keys::usage(&app);
+                    let mut known: AppUsage = txn.get(&at)?.unwrap_or_default();
+                    known.add(counted);
+                    txn.put(&at, &known)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn usage(&self, after: After<AppId>, limit: usize) -> Result<Vec<(AppId, AppUsage)>, Error> {
+        let usage = self.list(keys::USAGE, after.map(|id| keys::usage(&id)), limit).await?;
+        Ok(usage.into_iter().filter_map(|(key, usage)| keys::app_of_usage(&key).map(|app| (app, usage))).collect())
     }
 }
 

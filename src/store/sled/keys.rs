@@ -12,7 +12,9 @@
 //! | `f` session id, number | the family |
 //! | `c` hash of a code | the code |
 //! | `k` kid | the signing key |
-//! | `e` time, key of a session or code | nothing: look at it then, it may have expired |
+//! | `r` hash of a signature | nothing: it was used |
+//! | `d` app id | what the app does that it should do no more |
+//! | `e` time, key of a session, code or signature | nothing: look at it then, it may have expired |
 //! | `m` name | what the store knows of itself |
 
 use crate::core::{
@@ -27,6 +29,8 @@ pub(super) const ADMINISTRATORS: &[u8] = b"w";
 pub(super) const SESSIONS: &[u8] = b"s";
 pub(super) const CODES: &[u8] = b"c";
 pub(super) const SIGNING_KEYS: &[u8] = b"k";
+pub(super) const USED: &[u8] = b"r";
+pub(super) const USAGE: &[u8] = b"d";
 pub(super) const EXPIRIES: &[u8] = b"e";
 pub(super) const FORMAT: &[u8] = b"mformat";
 pub(super) const IDENTITY: &[u8] = b"midentity";
@@ -91,6 +95,19 @@ pub(super) fn code(hash: &BearerHash) -> Vec<u8> {
 
 pub(super) fn signing_key(kid: &str) -> Vec<u8> {
     key(SIGNING_KEYS, &[kid.as_bytes()])
+}
+
+pub(super) fn used(hash: &BearerHash) -> Vec<u8> {
+    key(USED, &[hash.as_bytes()])
+}
+
+pub(super) fn usage(app: &AppId) -> Vec<u8> {
+    key(USAGE, &[app.as_str().as_bytes()])
+}
+
+/// The app whose usage this is the key of.
+pub(super) fn app_of_usage(key: &[u8]) -> Option<AppId> {
+    AppId::new(std::str::from_utf8(key.get(USAGE.len()..)?).ok()?)
 }
 
 pub(super) fn expiry(at: Timestamp, of: &[u8]) -> Vec<u8> {

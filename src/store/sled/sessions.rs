@@ -12,7 +12,7 @@ use crate::{
         redirect,
         secret::BearerHash,
     },
-    store::{After, Kept, Refresher, Rotation, SessionPage, SessionStore, Turn, judge},
+    store::{After, Kept, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge},
 };
 
 /// Ends a session.
@@ -45,7 +45,7 @@ pub(super) fn end_all(txn: &mut Txn<'_>, user: UserId, kept: Kept) -> Result<usi
     Ok(ended)
 }
 
-/// Looks at a session or code whose time may have come: removes it, or notes when to look again.
+/// Looks at a record whose time may have come: removes it, or notes when to look again.
 pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<(), Error> {
     if key.starts_with(keys::SESSIONS) {
         if let Some(session) = txn.get::<Session>(key)? {
@@ -55,7 +55,7 @@ pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<()
                 end(txn, &session)?;
             }
         }
-    } else if key.starts_with(keys::CODES) {
+    } else if key.starts_with(keys::CODES) || key.starts_with(keys::USED) {
         txn.remove(key);
     }
     Ok(())
@@ -163,6 +163,22 @@ fn rotate(txn: &mut Txn<'_>, rotation: &Rotation, by: &Refresher, now: Timestamp
     grant.session.last_used_at = grant.session.last_used_at.max(now);
     txn.put(&keys::session(grant.session.id), &grant.session)?;
     Ok(Ok(grant))
+}
+
+#[async_trait]
+impl ReplayStore for SledStore {
+    async fn use_once(&self, hash: BearerHash, until: Timestamp) -> Result<bool, Error> {
+        self.run(move |txn| {
+            let at = keys::used(&hash);
+            if txn.has(&at)? {
+                return Ok(false);
+            }
+            txn.put_raw(&keys::expiry(until, &at), Vec::new());
+            txn.put_raw(&at, Vec::new());
+            Ok(true)
+        })
+        .await
+    }
 }
 
 #[async_trait]

@@ -1,5 +1,7 @@
 //! The rows: a call each, and the refusal that it gets.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use super::{App, Call, Case, Fixture, Op, Who, authorize, exchange, refresh, unique, valid};
 
 pub(super) struct Row {
@@ -143,17 +145,23 @@ fn grants(fixture: &Fixture) -> Vec<Row> {
 
 fn callers(fixture: &Fixture) -> Vec<Row> {
     let app = &fixture.app;
+    let signs = |target| Who::authorization(&app.signature("GET", target, ""));
     let mut strangers = vec![
         ("nobody", Who::nobody()),
-        ("a wrong secret", App::basic(&app.id, "not-the-secret")),
-        ("no secret", App::basic(&app.id, "")),
-        ("another app's secret", App::basic(&app.id, &fixture.other_app.secret)),
-        ("an app that is not there", App::basic(&unique("no-such-app"), &app.secret)),
+        ("a wrong secret", App::signing(&app.id, "not-the-secret")),
+        ("no secret", App::signing(&app.id, "")),
+        ("another app's secret", App::signing(&app.id, &fixture.other_app.secret)),
+        ("an app that is not there", App::signing(&unique("no-such-app"), &app.secret)),
         ("an app that is disabled", fixture.disabled_app.who()),
-        ("no base64", Who::authorization("Basic ???not-base64???")),
-        ("no colon", Who::authorization("Basic bm8tY29sb24taGVyZQ==")),
+        ("the signature of another request", signs("/open-api/supos/auth/v2/elsewhere")),
+        ("no signature", Who::authorization(&format!("Sign {}-", app.id))),
+        ("no hyphen", Who::authorization(&format!("Sign {}", "0".repeat(64)))),
+        ("a signature that is no hexadecimal number", Who::authorization(&format!("Sign {}-{}", app.id, "z".repeat(64)))),
+        ("a signature that is too short", Who::authorization(&format!("Sign {}-{}", app.id, "0".repeat(62)))),
+        ("the secret instead of a signature", Who::authorization(&format!("Sign {}-{}", app.id, app.secret))),
+        ("HTTP Basic", Who::authorization(&format!("Basic {}", STANDARD.encode(format!("{}:{}", app.id, app.secret))))),
         ("a scheme that nobody knows", Who::authorization("Digest username=whoever")),
-        ("a scheme alone", Who::authorization("Basic")),
+        ("a scheme alone", Who::authorization("Sign")),
         ("a forged token", Who::bearer(&fixture.forged_access_token)),
         ("no token", Who::bearer("no-such-token")),
         ("a refresh token as an access token", Who::bearer(&fixture.tokens.refresh)),

@@ -5,11 +5,12 @@ use supos_auth::grpc::pb::supos::auth::admin::v1::{
     session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
     user_service_client::UserServiceClient,
 };
-use tonic::{Request, transport::Channel};
+use tonic::Request;
 
 use super::{
     call::{Call, Op, Via, Who},
     native,
+    sign::Signed,
     world::{App, User, World, unique},
 };
 
@@ -28,20 +29,20 @@ impl World {
         native::request(message, &self.admin().await)
     }
 
-    pub(crate) fn apps(&self) -> AppServiceClient<Channel> {
-        AppServiceClient::new(self.channel.clone())
+    pub(crate) fn apps(&self) -> AppServiceClient<Signed> {
+        AppServiceClient::new(self.signed())
     }
 
-    pub(crate) fn users(&self) -> UserServiceClient<Channel> {
-        UserServiceClient::new(self.channel.clone())
+    pub(crate) fn users(&self) -> UserServiceClient<Signed> {
+        UserServiceClient::new(self.signed())
     }
 
-    pub(crate) fn sessions(&self) -> SessionServiceClient<Channel> {
-        SessionServiceClient::new(self.channel.clone())
+    pub(crate) fn sessions(&self) -> SessionServiceClient<Signed> {
+        SessionServiceClient::new(self.signed())
     }
 
-    pub(crate) fn signing_keys(&self) -> SigningKeyServiceClient<Channel> {
-        SigningKeyServiceClient::new(self.channel.clone())
+    pub(crate) fn signing_keys(&self) -> SigningKeyServiceClient<Signed> {
+        SigningKeyServiceClient::new(self.signed())
     }
 
     /// A new app.

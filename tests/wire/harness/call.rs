@@ -4,6 +4,8 @@ use reqwest::header::HeaderMap;
 use serde_json::{Map, Value};
 use tonic::Code;
 
+use super::sign::Signer;
+
 /// The operations of the documented interface, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -96,9 +98,12 @@ impl Via {
     pub(crate) const BOTH: [Self; 2] = [Self::Envoy, Self::Native];
 }
 
-/// Who calls: the headers, which over gRPC are metadata of the same names.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Who(pub(crate) Vec<(&'static str, String)>);
+/// Who calls: the headers, which over gRPC are metadata of the same names, and the apps that sign the call when it is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Who {
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) signers: Vec<Signer>,
+}
 
 impl Who {
     pub(crate) fn nobody() -> Self {
@@ -110,15 +115,20 @@ impl Who {
     }
 
     pub(crate) fn ticket(ticket: &str) -> Self {
-        Self(vec![("cookie", format!("suposTicket={ticket}"))])
+        Self::headers(vec![("cookie", format!("suposTicket={ticket}"))])
     }
 
     pub(crate) fn authorization(value: &str) -> Self {
-        Self(vec![("authorization", value.to_owned())])
+        Self::headers(vec![("authorization", value.to_owned())])
+    }
+
+    pub(crate) fn headers(headers: Vec<(&'static str, String)>) -> Self {
+        Self { headers, signers: Vec::new() }
     }
 
     pub(crate) fn and(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
+        self.headers.extend(other.headers);
+        self.signers.extend(other.signers);
         self
     }
 }
@@ -156,7 +166,7 @@ impl Call {
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
-        self.who.0.push((name, value.to_owned()));
+        self.who.headers.push((name, value.to_owned()));
         self
     }
 

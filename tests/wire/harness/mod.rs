@@ -8,6 +8,7 @@ pub(crate) mod pair;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod refusal;
+pub(crate) mod sign;
 pub(crate) mod tools;
 pub(crate) mod world;
 

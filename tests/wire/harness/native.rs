@@ -8,25 +8,30 @@ use supos_auth::grpc::pb::supos::auth::{v1, v2, v281};
 use tonic::{
     Code, Request, Response,
     metadata::{MetadataKey, MetadataValue},
-    transport::Channel,
 };
 use tonic_types::StatusExt;
 
-use super::call::{Call, Op, Reply, Status, Who};
+use super::{
+    call::{Call, Op, Reply, Status, Who},
+    sign::{Signed, Signers},
+};
 
-/// A request that carries the caller's headers as metadata.
+/// A request that carries the caller's headers as metadata, and is signed when it is sent.
 pub(crate) fn request<T>(message: T, who: &Who) -> Request<T> {
     let mut request = Request::new(message);
-    for (name, value) in &who.0 {
+    for (name, value) in &who.headers {
         let key = MetadataKey::from_bytes(name.as_bytes()).expect("a header name is a metadata key");
         let value = MetadataValue::try_from(value.as_bytes()).expect("a header value is a metadata value");
         request.metadata_mut().append(key, value);
+    }
+    if !who.signers.is_empty() {
+        request.extensions_mut().insert(Signers(who.signers.clone()));
     }
     request
 }
 
 /// Sends the call as native gRPC.
-pub(crate) async fn call(channel: Channel, call: &Call) -> Reply {
+pub(crate) async fn call(channel: Signed, call: &Call) -> Reply {
     match send(channel, call).await {
         Ok((headers, body)) => Reply { op: call.op, status: Status::Grpc(Code::Ok), headers, text: body.to_string(), body },
         Err(status) => refusal(call.op, status.as_ref()),
@@ -40,7 +45,7 @@ fn received<T>(reply: Result<Response<T>, tonic::Status>, json: impl FnOnce(T) -
     Ok((metadata.into_headers(), json(message)))
 }
 
-async fn send(channel: Channel, call: &Call) -> Sent {
+async fn send(channel: Signed, call: &Call) -> Sent {
     let who = &call.who;
     let text = |name: &str| call.parameter(name);
     match call.op {
@@ -69,7 +74,7 @@ async fn send(channel: Channel, call: &Call) -> Sent {
     }
 }
 
-async fn send_v2(channel: Channel, call: &Call) -> Sent {
+async fn send_v2(channel: Signed, call: &Call) -> Sent {
     let who = &call.who;
     let text = |name: &str| call.parameter(name);
     let mut client = v2::auth_service_client::AuthServiceClient::new(channel);
@@ -138,7 +143,7 @@ async fn send_v2(channel: Channel, call: &Call) -> Sent {
     }
 }
 
-async fn send_v281(channel: Channel, call: &Call) -> Sent {
+async fn send_v281(channel: Signed, call: &Call) -> Sent {
     let who = &call.who;
     let text = |name: &str| call.parameter(name);
     let mut client = v281::auth_service_client::AuthServiceClient::new(channel);

@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) movable_clock: bool,
     /// Another public URL than Envoy's address.
     pub(crate) public_url: Option<String>,
+    /// How many proxies stand in front of Envoy, whose word on the client's address it takes.
+    pub(crate) trusted_hops: u8,
 }
 
 impl Setup {
@@ -72,7 +74,7 @@ impl Pair {
         let clock = setup.movable_clock.then(|| Clock::new(folder.path().join("clock")));
         let (service_log, envoy_log) = (Log::default(), Log::default());
         let (service, listening) = start_service(&setup, folder.path(), http, clock.as_ref(), &service_log)?;
-        let envoy = start_envoy(folder.path(), http, &envoy_log)?;
+        let envoy = start_envoy(&setup, folder.path(), http, &envoy_log)?;
         let mut pair = Self {
             folder,
             setup,
@@ -196,7 +198,11 @@ fn start_service(setup: &Setup, folder: &Path, http: SocketAddr, clock: Option<&
         .extend(["--log-format", "json", "--public-url", &public_url, "--edge-listen", &edge_listen, "--data-dir"].map(OsString::from));
     arguments.push(data(folder).into_os_string());
     arguments.extend(setup.arguments.iter().map(OsString::from));
-    let environment = clock.map(Clock::environment).unwrap_or_default();
+    let mut environment = clock.map(Clock::environment).unwrap_or_default();
+    // All tests come from one address. A test of its own limits gives them as arguments, which go first.
+    for setting in ["SUPOS_AUTH_FAILURES_PER_ADDRESS", "SUPOS_AUTH_FAILURES_PER_GOOD_ADDRESS"] {
+        environment.push((setting.to_owned(), "1000000".into()));
+    }
 
     let mark = log.mark();
     let service = Process::start(env!("CARGO_BIN_EXE_supos-auth").as_ref(), folder, arguments, &environment, log);
@@ -221,11 +227,12 @@ fn listening(line: &str, listener: &str) -> Option<String> {
     (is("message", "listening") && is("listener", listener)).then(|| fields["address"].as_str().map(str::to_owned))?
 }
 
-fn start_envoy(folder: &Path, http: SocketAddr, log: &Log) -> Result<Process, String> {
+fn start_envoy(setup: &Setup, folder: &Path, http: SocketAddr, log: &Log) -> Result<Process, String> {
     let envoy = tools::envoy();
     let rendered = Command::new(tools::root().join("envoy/render"))
         .env("HTTP_PORT", http.port().to_string())
         .env("EDGE_SOCKET", edge(folder))
+        .env("TRUSTED_HOPS", setup.trusted_hops.to_string())
         .env("DESCRIPTOR", tools::root().join("envoy/descriptor.pb"))
         .output()
         .map_err(|error| format!("envoy/render does not run: {error}"))?;

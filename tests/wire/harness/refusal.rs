@@ -20,6 +20,8 @@ pub(crate) enum Case {
     Password,
     /// The right password of a disabled user.
     Disabled,
+    /// Too many were wrong before.
+    Tries,
 }
 
 impl Case {
@@ -32,6 +34,7 @@ impl Case {
             (Self::Forbidden, _) => (403, Code::PermissionDenied, 100_106_402),
             (Self::Password, _) => (401, Code::Unauthenticated, 100_106_211),
             (Self::Disabled, _) => (403, Code::PermissionDenied, 100_106_008),
+            (Self::Tries, _) => (429, Code::ResourceExhausted, 100_106_429),
         }
     }
 }
@@ -70,12 +73,18 @@ impl Reply {
             Status::Http(_) => {
                 let content_type = self.header("content-type").unwrap_or_default();
                 check(content_type.starts_with("application/json"), "the content type should be application/json")?;
-                check(case != Case::Caller || self.header("www-authenticate").is_some(), "www-authenticate should be there")?;
+                let challenges = self.headers_of("www-authenticate").join(", ");
+                let challenged = challenges.contains("Sign ") && challenges.contains("Bearer ");
+                check(case != Case::Caller || challenged, "www-authenticate should name Sign and Bearer")?;
+                let wait = self.header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok());
+                check(case != Case::Tries || wait.is_some_and(|seconds| seconds > 0), "retry-after should say how long")?;
                 check(self.header("location").is_none(), "an error never redirects")
             }
             Status::Grpc(_) => {
                 check(self.body["domain"] == "supos-auth", "ErrorInfo should have the domain supos-auth")?;
                 check(self.body["reason"].as_str().is_some_and(is_reason), "ErrorInfo should have a reason in capitals")?;
+                let wait = self.body["retryAfter"].as_u64();
+                check(case != Case::Tries || wait.is_some_and(|seconds| seconds > 0), "RetryInfo should say how long")?;
                 check(self.body["conforms"] == true, "the google.rpc.Status in the details should have the code of the status")
             }
         }
@@ -95,7 +104,8 @@ impl Reply {
     /// Checks that nothing that the caller sent comes back.
     #[track_caller]
     pub(crate) fn echoes_nothing_of(&self, call: &Call) {
-        let sent = call.parameters.iter().map(|(_, value)| value).chain(call.who.0.iter().map(|(_, value)| value));
+        let secrets = call.who.signers.iter().map(|signer| &signer.sk);
+        let sent = call.parameters.iter().chain(&call.who.headers).map(|(_, value)| value).chain(secrets);
         for value in sent.filter(|value| value.len() >= 6 && !VOCABULARY.contains(&value.as_str())) {
             assert!(!self.text.contains(value.as_str()), "operation {:?}: the answer to an error quotes {value:?}: {}", self.op, self.text);
             for (name, header) in &self.headers {

@@ -10,6 +10,7 @@ use std::{
 
 use reqwest::{Client, RequestBuilder, header::HeaderMap, redirect::Policy};
 use serde_json::Value;
+use supos_auth::sign;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
     native,
     pair::{Pair, Setup},
     process::PATIENCE,
+    sign::{Signed, Signer, signed},
 };
 
 /// An app that was made for one test.
@@ -33,12 +35,17 @@ pub(crate) struct App {
 impl App {
     /// The app's own credential.
     pub(crate) fn who(&self) -> Who {
-        Self::basic(&self.id, &self.secret)
+        Self::signing(&self.id, &self.secret)
     }
 
-    pub(crate) fn basic(id: &str, secret: &str) -> Who {
-        use base64::{Engine as _, engine::general_purpose::STANDARD};
-        Who::authorization(&format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))))
+    pub(crate) fn signing(id: &str, secret: &str) -> Who {
+        Who { headers: Vec::new(), signers: vec![Signer { ak: id.to_owned(), sk: secret.to_owned() }] }
+    }
+
+    /// What the app puts into the `authorization` of an HTTP request that is sent by hand.
+    pub(crate) fn signature(&self, method: &str, target: &str, content_type: &str) -> String {
+        let signer = Signer { ak: self.id.clone(), sk: self.secret.clone() };
+        signer.authorization(&sign::Request { method, target, content_type, headers: &[] })
     }
 }
 
@@ -126,7 +133,7 @@ impl World {
     pub(crate) async fn call(&self, via: Via, call: &Call) -> Reply {
         let reply = match via {
             Via::Envoy => self.call_http(call).await,
-            Via::Native => native::call(self.channel.clone(), call).await,
+            Via::Native => native::call(self.signed(), call).await,
         };
         let given =
             ["accessToken", "refreshToken", "ticket"].into_iter().filter_map(|name| Some((name, reply.body[name].as_str()?.to_owned())));
@@ -134,6 +141,9 @@ impl World {
         if Op::AUTHORIZES.contains(&call.op) && reply.is_ok() {
             self.remember([("code", reply.text_of("code"))]);
         }
+        let browsers =
+            reply.headers_of("set-cookie").into_iter().filter_map(|cookie| cookie.strip_prefix("suposBrowser=")?.split(';').next());
+        self.remember(browsers.map(|browser| ("browser", browser.to_owned())));
         reply
     }
 
@@ -150,7 +160,7 @@ impl World {
         } else if call.op != Op::Valid && !call.parameters.is_empty() {
             request = self.http.get(self.url(&format!("{target}?{}", query(&call.parameters))));
         }
-        self.receive(call.op, with(request, &call.who)).await
+        self.receive(call.op, self.with(request, &call.who)).await
     }
 
     /// Sends an HTTP request as it stands.
@@ -165,12 +175,21 @@ impl World {
 
     /// Sends a GET through Envoy whose path and query are given as they stand.
     pub(crate) async fn get(&self, op: Op, target: &str, who: &Who) -> Reply {
-        self.receive(op, with(self.http.get(self.url(target)), who)).await
+        self.receive(op, self.with(self.http.get(self.url(target)), who)).await
     }
 
     /// Sends a POST through Envoy whose JSON body is given as it stands.
     pub(crate) async fn post(&self, op: Op, target: &str, body: impl Into<reqwest::Body>, who: &Who) -> Reply {
-        self.receive(op, with(self.http.post(self.url(target)).header("content-type", "application/json").body(body), who)).await
+        let request = self.http.post(self.url(target)).header("content-type", "application/json").body(body);
+        self.receive(op, self.with(request, who)).await
+    }
+
+    /// The request as the caller sends it. What he signs without a date is as good as a password, and so is remembered as secret.
+    fn with(&self, request: RequestBuilder, who: &Who) -> RequestBuilder {
+        let request = who.headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        let authorizations: Vec<String> = who.signers.iter().map(|signer| signer.of_http(&request)).collect();
+        self.remember(authorizations.iter().filter_map(|shown| Some(("signature", shown.rsplit_once('-')?.1.to_owned()))));
+        authorizations.into_iter().fold(request, |request, shown| request.header("authorization", shown))
     }
 
     /// A URL at Envoy.
@@ -187,9 +206,14 @@ impl World {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The native connection, on which apps sign by the service's clock.
+    pub(crate) fn signed(&self) -> Signed {
+        signed(self.channel.clone(), self.now())
+    }
+
     /// A native connection of its own.
-    pub(crate) fn connection(&self) -> Channel {
-        channel(self)
+    pub(crate) fn connection(&self) -> Signed {
+        signed(channel(self), self.now())
     }
 
     fn pair(&self) -> &Pair {
@@ -266,10 +290,6 @@ impl Drop for World {
             eprintln!("{}", self.logs(self.marks.0, self.marks.1));
         }
     }
-}
-
-fn with(request: RequestBuilder, who: &Who) -> RequestBuilder {
-    who.0.iter().fold(request, |request, (name, value)| request.header(*name, value))
 }
 
 fn channel(pair: &Pair) -> Channel {

@@ -57,7 +57,7 @@ async fn a4_a_used_code_shown_by_anybody_else_ends_nothing() {
     let given = world.call(Via::Envoy, &exchange(Op::TokenV2, &app, &code)).await.tokens();
     for (op, via) in ways() {
         let replay = |who: Who| Call { who, ..exchange(op, &app, &code) };
-        for who in [Who::nobody(), App::basic(&app.id, "not-the-secret"), App::basic("no-such-app", &app.secret)] {
+        for who in [Who::nobody(), App::signing(&app.id, "not-the-secret"), App::signing("no-such-app", &app.secret)] {
             world.call(via, &replay(who)).await.refused(Case::Caller);
         }
         world.call(via, &replay(other.who()).but("appid", (op == Op::ExchangeV281).then_some(&other.id))).await.refused(Case::Grant);

@@ -1,4 +1,4 @@
-//! What is disabled works no more, wherever it is shown: {user, app, secret, key} x {code, refresh, token, ticket, Basic, Bearer}.
+//! What is disabled works no more, wherever it is shown: {user, app, secret, key} x {code, refresh, token, ticket, Sign, Bearer}.
 
 use supos_auth::grpc::pb::supos::auth::admin::v1::{
     AddAppSecretRequest, AddSigningKeyRequest, CreateAppRequest, DeleteAppRequest, DeleteUserRequest, DisableAppRequest, EnableAppRequest,
@@ -101,7 +101,7 @@ async fn b11_a_deleted_user_has_nothing_left() {
 async fn assert_app_has_nothing(world: &World, scene: &Scene, gone: bool) {
     let Scene { app, ticket, tokens, code, .. } = scene;
     for via in Via::BOTH {
-        let basic = [
+        let signed = [
             exchange(Op::TokenV2, app, code),
             exchange(Op::TokenV1, app, code),
             exchange(Op::ExchangeV281, app, code),
@@ -112,7 +112,7 @@ async fn assert_app_has_nothing(world: &World, scene: &Scene, gone: bool) {
             Call::new(Op::Username).with("accessToken", &tokens.access).by(app.who()),
             Call::new(Op::SignOutV281).with("accessToken", &tokens.access).by(app.who()),
         ];
-        for call in &basic {
+        for call in &signed {
             let reply = world.call(via, call).await;
             if gone { reply.refused_as_one_of(&[Case::Caller, Case::Grant]) } else { reply.refused(Case::Caller) }
         }

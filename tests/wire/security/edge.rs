@@ -16,7 +16,7 @@ async fn h1_forged_headers_of_envoys_change_nothing_through_envoy() {
     let (app, _, ticket, tokens) = world.family().await;
     let code = world.code(&app, Who::ticket(&ticket)).await;
     let forged = |path: &str| {
-        Who(vec![
+        Who::headers(vec![
             ("x-envoy-original-path", path.to_owned()),
             ("x-envoy-original-method", "POST".to_owned()),
             ("x-original-content-type", "application/json".to_owned()),
@@ -54,7 +54,7 @@ async fn h1_the_native_listener_takes_no_word_of_envoys() {
     let (app, _, ticket, tokens) = world.family().await;
     let code = world.code(&app, Who::ticket(&ticket)).await;
     let forged = |op: Op, query: &str| {
-        Who(vec![
+        Who::headers(vec![
             ("x-envoy-original-path", format!("{}?{query}", op.path())),
             ("x-envoy-original-method", op.paths()[0].0.to_owned()),
             ("x-original-content-type", "application/json".to_owned()),
@@ -320,6 +320,7 @@ async fn h14_no_refusal_quotes_what_was_sent() {
     let code = world.code(&app, Who::ticket(&ticket)).await;
     for secret in [&tokens.access, &tokens.refresh, &code, &ticket, &app.secret] {
         let authorization = format!("authorization: Bearer {secret}");
+        let signature = format!("authorization: Sign {secret}-{secret}");
         let cookie = format!("cookie: suposTicket={secret}; other={secret}");
         let bodies = [
             format!("grant_type=authorization_code&code={secret}"),
@@ -350,7 +351,7 @@ async fn h14_no_refusal_quotes_what_was_sent() {
             format!("/inter-api/auth/v1/oauth2/authorize?responseType={secret}&redirectUri={secret}&state={secret}&appid={secret}"),
         ] {
             for method in ["GET", "POST", "HEAD", "DELETE"] {
-                answers.push(raw::request(world.http(), method, &target, &["authorization: Basic x", &cookie], b""));
+                answers.push(raw::request(world.http(), method, &target, &[&signature, &cookie], b""));
             }
         }
         for answer in answers {

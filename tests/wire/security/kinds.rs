@@ -1,6 +1,6 @@
 //! Every kind of secret at every place where a secret may be shown: only its own place takes it, and nothing is used up.
 
-use crate::harness::{App, Call, Op, Reply, Via, Who, World, authorize, exchange, refresh, unique, valid};
+use crate::harness::{App, Call, Case, Op, Reply, Via, Who, World, authorize, exchange, refresh, unique, valid};
 
 /// A place where a caller can show a secret, with the kind that belongs there.
 struct Place {
@@ -9,7 +9,7 @@ struct Place {
     call: Box<dyn Fn(&str) -> Call>,
 }
 
-fn places(app: &App, user_name: &str) -> Vec<Place> {
+fn places(app: &App, access_token: &str, user_name: &str) -> Vec<Place> {
     let mut places = Vec::new();
     let mut add = |own, what: String, call: Box<dyn Fn(&str) -> Call>| places.push(Place { own, what, call });
     for op in Op::EXCHANGES {
@@ -39,9 +39,11 @@ fn places(app: &App, user_name: &str) -> Vec<Place> {
         Box::new(|secret| Call::new(Op::Username).with("accessToken", "x").by(Who::bearer(secret))),
     );
     add("ticket", "cookie of operation 8".to_owned(), Box::new(|secret| valid("x").by(Who::ticket(secret))));
+    let (asked, by_app) = (valid(access_token), app.who());
+    add("accessToken", "token beside Sign".to_owned(), Box::new(move |secret| asked.clone().by(by_app.clone()).header("token", secret)));
     let id = app.id.clone();
-    add("secret", "secret of Basic".to_owned(), Box::new(move |secret| valid("x").by(App::basic(&id, secret))));
-    add("none", "app of Basic".to_owned(), Box::new(|secret| valid("x").by(App::basic(secret, secret))));
+    add("secret", "secret of Sign".to_owned(), Box::new(move |secret| valid("x").by(App::signing(&id, secret))));
+    add("none", "app of Sign".to_owned(), Box::new(|secret| valid("x").by(App::signing(secret, secret))));
     let name = user_name.to_owned();
     add(
         "password",
@@ -81,12 +83,15 @@ async fn b3_each_kind_of_secret_opens_its_own_place_alone_and_is_not_used_up_els
     ];
     let mut wrong = Vec::new();
     for (kind, secret) in secrets {
-        for place in places(&app, &user.name) {
+        for place in places(&app, &tokens.access, &user.name) {
             if place.own == kind {
                 continue;
             }
             for via in Via::BOTH {
                 let reply = world.call(via, &(place.call)(secret)).await;
+                if reply.check_refusal(Case::Tries).is_ok() {
+                    wrong.push(format!("the {kind} was not looked at as the {}", place.what));
+                }
                 if gave_something(&reply) {
                     wrong.push(format!("the {kind} as the {}: {}", place.what, reply.text));
                 }
@@ -138,6 +143,6 @@ async fn h30_a_key_in_the_store_is_no_way_to_something_of_another_kind() {
     let user = world.user_with(|user| user.user_name.clone_from(&name)).await;
     let as_user = Call::new(Op::SignIn).with("userName", &both.id).with("password", &both.secret);
     assert!(!world.call(Via::Native, &as_user).await.is_ok());
-    let as_app = valid(&tokens.access).by(App::basic(&user.name, &user.password));
+    let as_app = valid(&tokens.access).by(App::signing(&user.name, &user.password));
     assert!(!world.call(Via::Native, &as_app).await.is_ok());
 }

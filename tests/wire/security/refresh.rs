@@ -173,7 +173,7 @@ async fn a30_a_refresh_token_is_bound_to_its_app_and_another_ends_nothing() {
         for who in refused {
             world.call(via, &refresh(op, &tokens.refresh).by(who.clone())).await.refused(Case::Grant);
             // Nor does showing somebody a replaced token end its family.
-            if who.0 != Who::bearer(&same_app_same_session.access).0 {
+            if who != Who::bearer(&same_app_same_session.access) {
                 world.call(via, &refresh(op, &same_app_same_session.refresh).by(who)).await.refused(Case::Grant);
             }
         }

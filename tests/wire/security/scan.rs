@@ -113,6 +113,8 @@ async fn be_busy(world: &World) -> Vec<String> {
 async fn misuse(world: &World, via: Via, app: &App, secrets: &[String]) -> Vec<String> {
     let mut errors = Vec::new();
     for secret in secrets {
+        // An access key each, for the log tells no more than one refused signature of one key in a while.
+        let stranger = || App::signing(&unique("stranger"), secret);
         let calls = [
             exchange(Op::TokenV2, app, secret).but("grantType", Some(secret)),
             exchange(Op::ExchangeV281, app, "no-such-code").but("appid", Some(secret)),
@@ -122,7 +124,12 @@ async fn misuse(world: &World, via: Via, app: &App, secrets: &[String]) -> Vec<S
                 .but("redirectUri", Some(&format!("https://elsewhere.invalid/?x={secret}")))
                 .by(Who::ticket(&format!("{secret}x"))),
             authorize(Op::AuthorizeV281, app).but("appid", Some(secret)).but("state", Some(secret)).by(Who::bearer(&format!("{secret}x"))),
-            Call::new(Op::Username).with("accessToken", format!("{secret}x")).by(App::basic(secret, secret)),
+            Call::new(Op::Username).with("accessToken", format!("{secret}x")).by(App::signing(secret, secret)),
+            Call { who: stranger(), ..exchange(Op::ExchangeV281, app, secret).with("state", secret) },
+            refresh(Op::RefreshV281, secret).by(stranger()),
+            Call::new(Op::SignOutV281).with("accessToken", secret).by(stranger()),
+            valid(secret).by(stranger()),
+            valid("x").by(Who::authorization(&format!("Sign {}-{secret}", app.id))),
             Call::new(Op::SignIn).with("userName", secret).with("password", secret),
             valid(&format!("{secret}x")).by(Who::authorization(&format!("Digest {secret}"))),
         ];
@@ -175,7 +182,7 @@ async fn h16_no_secret_is_left_in_the_data_the_logs_the_metrics_or_the_errors() 
 
     let secrets = world.secrets();
     let kinds: HashSet<&str> = secrets.iter().map(|(kind, _)| *kind).collect();
-    for kind in ["accessToken", "refreshToken", "code", "ticket", "password", "secret"] {
+    for kind in ["accessToken", "refreshToken", "code", "ticket", "password", "secret", "signature", "browser"] {
         assert!(kinds.contains(kind), "no {kind} was handed out");
     }
     let scanner = Scanner::new(&secrets);

@@ -1,12 +1,12 @@
 //! The operations that have an HTTP binding, as the protos say it.
 
-use super::pb;
-
 /// One operation.
 #[derive(Debug)]
 pub struct Operation {
     /// `/package.Service/Method`.
     pub rpc: &'static str,
+    /// The short name that operators know it by: `v281.SignOut`.
+    pub name: &'static str,
     /// Its HTTP methods and paths.
     pub bindings: &'static [Binding],
     /// The JSON names of its parameters.
@@ -27,22 +27,23 @@ pub struct Binding {
 /// All operations.
 pub static OPERATIONS: &[Operation] = include!(concat!(env!("OUT_DIR"), "/operations.rs"));
 
-/// The request message of an operation.
-pub trait Request {
-    /// Its texts, by JSON name.
-    fn texts(&self) -> Vec<(&'static str, &str)>;
-
-    /// The JSON body that came over HTTP.
-    fn json(&self) -> Option<&pb::google::api::HttpBody>;
-}
-
-include!(concat!(env!("OUT_DIR"), "/requests.rs"));
-
 impl Operation {
     /// The operation of a gRPC method.
     #[must_use]
     pub fn of_rpc(path: &str) -> Option<&'static Self> {
         OPERATIONS.iter().find(|operation| operation.rpc == path)
+    }
+
+    /// The operation that an HTTP method and path are bound to.
+    #[must_use]
+    pub fn of_http(method: &str, path: &str) -> Option<&'static Self> {
+        OPERATIONS.iter().find(|operation| operation.bound(method, path).is_some())
+    }
+
+    /// The name of the parameter that `name` spells, in whatever way: names are told apart without case and underscores.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&'static str> {
+        self.parameters.iter().copied().find(|parameter| folded(parameter).eq(folded(name)))
     }
 
     /// The segments of `path` that stand for parameters, as they were sent, when `method` and `path` are bound to this operation.
@@ -63,6 +64,30 @@ impl Operation {
             given.next().is_none().then_some(captured)
         })
     }
+}
+
+/// A name without what names are not told apart by.
+fn folded(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().filter(|&byte| byte != b'_').map(|byte| byte.to_ascii_lowercase())
+}
+
+/// Whether `name` is how a parameter is written: its JSON name, or its name in the proto.
+#[must_use]
+pub fn is_name(name: &str, parameter: &str) -> bool {
+    name == parameter || snake_case(parameter) == name
+}
+
+/// The name of a parameter in the proto, from its JSON name.
+#[must_use]
+pub fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
 }
 
 #[cfg(test)]
