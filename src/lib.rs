@@ -14,6 +14,7 @@ pub mod dialect;
 mod documents;
 pub mod grpc;
 pub mod issuer;
+pub mod outbound;
 pub mod sign;
 pub mod store;
 pub mod telemetry;
