@@ -10,12 +10,18 @@
 
 use std::{env, error::Error};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use supos_auth::grpc::pb::supos::auth::{
-    v2::{AuthorizeRequest, SignInRequest, SignOutRequest, TokenRequest, auth_service_client::AuthServiceClient},
-    v281::{GetUsernameRequest, ValidateTokenRequest, auth_service_client::AuthServiceClient as V281Client},
+use supos_auth::{
+    core::{
+        clock::{Clock as _, SystemClock},
+        secret::Secret,
+    },
+    grpc::pb::supos::auth::{
+        v2::{AuthorizeRequest, SignInRequest, SignOutRequest, TokenRequest, auth_service_client::AuthServiceClient},
+        v281::{GetUsernameRequest, ValidateTokenRequest, auth_service_client::AuthServiceClient as V281Client},
+    },
+    sign,
 };
-use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};
+use tonic::{GrpcMethod, Request, Status, metadata::AsciiMetadataValue, transport::Channel};
 use tonic_types::StatusExt as _;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -37,8 +43,9 @@ async fn main() -> Result<()> {
 #[expect(deprecated, reason = "nothing replaces operations 7 and 8")]
 pub(crate) async fn walk(channel: Channel) -> Result<()> {
     let mut auth = AuthServiceClient::new(channel.clone());
-    let mut v281 = V281Client::new(channel);
-    let app: AsciiMetadataValue = format!("Basic {}", STANDARD.encode(format!("{APP}:{SECRET}"))).parse()?;
+    // The same service, called by the app: every call is signed.
+    let mut auth_by_app = AuthServiceClient::with_interceptor(channel.clone(), signed);
+    let mut v281 = V281Client::with_interceptor(channel, signed);
 
     println!("signing in as {USER} (operation 11)");
     let credentials = SignInRequest { user_name: USER.into(), password: PASSWORD.into(), ..Default::default() };
@@ -63,30 +70,32 @@ pub(crate) async fn walk(channel: Channel) -> Result<()> {
         logout_uri: "http://127.0.0.1:9999/logout".into(),
         ..Default::default()
     };
-    let tokens = auth.token(with("authorization", &app, redeem)).await?.into_inner();
+    let tokens = auth_by_app.token(redeem).await?.into_inner();
     expect(tokens.username == USER && tokens.expires_in > 0, "the tokens are not the user's")?;
     println!("  an access token for {}, good for {} s", tokens.username, tokens.expires_in);
 
     println!("refreshing them (1)");
-    let fresh = auth.token(with("authorization", &app, refresh(&tokens.refresh_token))).await?.into_inner();
+    let fresh = auth_by_app.token(refresh(&tokens.refresh_token)).await?.into_inner();
     expect(fresh.refresh_token != tokens.refresh_token, "the refresh token was not rotated")?;
 
     println!("asking whether the access token is good (8), and whose it is (7)");
     let question = ValidateTokenRequest { access_token: fresh.access_token.clone() };
-    let valid = v281.validate_token(with("authorization", &app, question.clone())).await?.into_inner().valid;
+    let valid = v281.validate_token(question.clone()).await?.into_inner().valid;
     expect(valid, "the token is not good")?;
+    // With the token beside the signature, the caller is the app and its user.
+    let token: AsciiMetadataValue = fresh.access_token.parse()?;
     let whose = GetUsernameRequest { access_token: fresh.access_token };
-    let username = v281.get_username(with("authorization", &app, whose)).await?.into_inner().username;
+    let username = v281.get_username(with("token", &token, whose)).await?.into_inner().username;
     expect(username == USER, "it is somebody else's")?;
 
     println!("signing out (12)");
     auth.sign_out(with("cookie", &ticket, SignOutRequest::default())).await?;
 
     println!("trying the tokens after that");
-    let valid = v281.validate_token(with("authorization", &app, question)).await?.into_inner().valid;
+    let valid = v281.validate_token(question).await?.into_inner().valid;
     expect(!valid, "the access token is still good")?;
     println!("  the access token is good no more");
-    let Err(refusal) = auth.token(with("authorization", &app, refresh(&fresh.refresh_token))).await else {
+    let Err(refusal) = auth_by_app.token(refresh(&fresh.refresh_token)).await else {
         return Err("unexpected: the refresh token is still good".into());
     };
     // What a program matches on is the reason. Texts may change.
@@ -98,6 +107,21 @@ pub(crate) async fn walk(channel: Channel) -> Result<()> {
 
 fn refresh(refresh_token: &str) -> TokenRequest {
     TokenRequest { grant_type: "refresh_token".into(), refresh_token: refresh_token.to_owned(), ..Default::default() }
+}
+
+/// Signs a call for the app: its method, and a date and a nonce, so that the signature works once.
+fn signed(mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
+    let called = request.extensions().get::<GrpcMethod<'static>>().ok_or_else(|| Status::internal("a call without a method"))?;
+    let path = format!("/{}/{}", called.service(), called.method());
+    let failed = |error: &dyn Error| Status::internal(format!("cannot sign: {error}"));
+    let (date, nonce) = (sign::date(SystemClock.now()), Secret::random().map_err(|error| failed(&error))?);
+    let headers = [(sign::DATE, date.as_str()), (sign::NONCE, nonce.expose())];
+    let to_sign = sign::Request { method: "POST", target: &path, content_type: sign::GRPC, headers: &headers };
+    let authorization = sign::authorization(&to_sign, APP, &Secret::new(SECRET)).map_err(|error| failed(&error))?;
+    for (name, value) in [("authorization", authorization.as_str())].into_iter().chain(headers) {
+        request.metadata_mut().insert(name, value.parse().map_err(|error| failed(&error))?);
+    }
+    Ok(request)
 }
 
 /// A request that says who is calling.

@@ -10,10 +10,13 @@ The stubs are generated from proto/ each time, into a folder that is thrown away
 Says what it does, and ends with a non-zero status at the first thing that is not as expected.
 """
 
-import base64
+import hashlib
+import hmac
 import os
+import secrets
 import sys
 import tempfile
+from datetime import datetime, timezone
 from importlib import import_module
 from pathlib import Path
 
@@ -43,8 +46,14 @@ def expect(holds, otherwise):
         sys.exit(f"unexpected: {otherwise}")
 
 
-def app_credential(app, secret):
-    return [("authorization", "Basic " + base64.b64encode(f"{app}:{secret}".encode()).decode())]
+def signed(method):
+    """The metadata of one call of this method (`/package.Service/Method`), signed for the app. Make it anew for each call."""
+    # Over gRPC both are required. A signature works once: without the nonce, two equal calls in one second would be one signature.
+    headers = [("x-mc-date", datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")), ("x-mc-nonce", secrets.token_urlsafe())]
+    # Method, path, content type, query (there is none), x-mc- headers by name, and an empty line.
+    text = "\n".join(["POST", method, "application/grpc", "", ";".join(f"{name}:{value}" for name, value in headers), ""])
+    signature = hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).hexdigest()
+    return [("authorization", f"Sign {APP}-{signature}"), *headers]
 
 
 def reason_of(error):
@@ -75,7 +84,8 @@ def walk(channel):
     v281 = import_module("supos.auth.v281.auth_pb2")
     auth = import_module("supos.auth.v2.auth_pb2_grpc").AuthServiceStub(channel)
     tokens_v281 = import_module("supos.auth.v281.auth_pb2_grpc").AuthServiceStub(channel)
-    app = app_credential(APP, SECRET)
+    token_method = "/supos.auth.v2.AuthService/Token"
+    username_method, valid_method = "/supos.auth.v281.AuthService/GetUsername", "/supos.auth.v281.AuthService/ValidateToken"
 
     print(f"signing in as {USER} (operation 11)")
     session = auth.SignIn(v2.SignInRequest(user_name=USER, password=PASSWORD), timeout=SECONDS)
@@ -88,29 +98,31 @@ def walk(channel):
 
     print("swapping the code for tokens (1)")
     request = v2.TokenRequest(grant_type="authorization_code", code=authorized.code, logout_uri=LOGOUT_URI)
-    tokens = auth.Token(request, metadata=app, timeout=SECONDS)
+    tokens = auth.Token(request, metadata=signed(token_method), timeout=SECONDS)
     expect(tokens.username == USER and tokens.expires_in > 0, "the tokens are not the user's")
     print(f"  an access token for {tokens.username}, good for {tokens.expires_in} s")
 
     print("refreshing them (1)")
     request = v2.TokenRequest(grant_type="refresh_token", refresh_token=tokens.refresh_token)
-    fresh = auth.Token(request, metadata=app, timeout=SECONDS)
+    fresh = auth.Token(request, metadata=signed(token_method), timeout=SECONDS)
     expect(fresh.refresh_token != tokens.refresh_token, "the refresh token was not rotated")
 
     print("asking whether the access token is good (8), and whose it is (7)")
     question = v281.ValidateTokenRequest(access_token=fresh.access_token)
-    expect(tokens_v281.ValidateToken(question, metadata=app, timeout=SECONDS).valid, "the token is not good")
-    whose = tokens_v281.GetUsername(v281.GetUsernameRequest(access_token=fresh.access_token), metadata=app, timeout=SECONDS)
+    expect(tokens_v281.ValidateToken(question, metadata=signed(valid_method), timeout=SECONDS).valid, "the token is not good")
+    # With the token beside the signature, the caller is the app and its user.
+    app_and_user = [*signed(username_method), ("token", fresh.access_token)]
+    whose = tokens_v281.GetUsername(v281.GetUsernameRequest(access_token=fresh.access_token), metadata=app_and_user, timeout=SECONDS)
     expect(whose.username == USER, f"it is that of {whose.username}")
 
     print("signing out (12)")
     auth.SignOut(v2.SignOutRequest(), metadata=ticket, timeout=SECONDS)
 
     print("trying the tokens after that")
-    expect(not tokens_v281.ValidateToken(question, metadata=app, timeout=SECONDS).valid, "the access token is still good")
+    expect(not tokens_v281.ValidateToken(question, metadata=signed(valid_method), timeout=SECONDS).valid, "the access token is still good")
     print("  the access token is good no more")
     request = v2.TokenRequest(grant_type="refresh_token", refresh_token=fresh.refresh_token)
-    refused(lambda: auth.Token(request, metadata=app, timeout=SECONDS), "REFRESH_TOKEN_REFUSED")
+    refused(lambda: auth.Token(request, metadata=signed(token_method), timeout=SECONDS), "REFRESH_TOKEN_REFUSED")
 
 
 def main():

@@ -14,9 +14,9 @@ use super::{
     names::{self, AppArg},
     output::Issued,
     pages::{self, LimitArg, Page},
-    views::{App, AppSecret, Received as _},
+    views::{App, AppSecret, AppUsage, Received as _},
 };
-use crate::grpc::pb::supos::auth::admin::v1 as pb;
+use crate::{core::rights::Right, grpc::pb::supos::auth::admin::v1 as pb};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AppCommand {
@@ -26,6 +26,8 @@ pub(crate) enum AppCommand {
     Get(AppArg),
     /// List apps by id.
     List(LimitArg),
+    /// List what apps still do that they should do no more: deprecated operations, and signatures without a date.
+    Usage(LimitArg),
     /// Change an app; what is not given stays as it is.
     Update(UpdateArgs),
     /// Delete an app; its codes and tokens stop working at once.
@@ -62,9 +64,26 @@ pub(crate) struct CreateArgs {
     /// An access token is not enough to refresh: the app has to show its own credential.
     #[arg(long)]
     refresh_requires_app_credential: bool,
+    #[command(flatten)]
+    rights: FirstRights,
+    /// Whether each signature over HTTP has to have an X-MC-Date, and works once.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value = "false", hide_default_value = true, default_missing_value = "true", action = ArgAction::Set)]
+    signature_requires_date: bool,
     /// Make it disabled.
     #[arg(long)]
     disabled: bool,
+}
+
+/// The rights of an app that is made.
+#[derive(Debug, Args)]
+struct FirstRights {
+    /// What the app may do beyond what every app may: `admin`, `identity_providers.write`, `tokens.inspect`, `sessions.end`,
+    /// `codes.any_app`. Give it again for each further right.
+    #[arg(long = "right", value_name = "NAME")]
+    rights: Vec<String>,
+    /// Give it no right, which is how an app is made.
+    #[arg(long, conflicts_with = "rights")]
+    no_rights: bool,
 }
 
 #[derive(Debug, Args)]
@@ -87,6 +106,16 @@ pub(crate) struct UpdateArgs {
     /// Whether the app has to show its own credential to refresh.
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, group = "change")]
     refresh_requires_app_credential: Option<bool>,
+    /// What the app may do beyond what every app may, in place of all that stood there: `admin`, `identity_providers.write`,
+    /// `tokens.inspect`, `sessions.end`, `codes.any_app`. Give it again for each further right.
+    #[arg(long = "right", value_name = "NAME", group = "change")]
+    rights: Vec<String>,
+    /// Take every right away.
+    #[arg(long, group = "change", conflicts_with = "rights")]
+    no_rights: bool,
+    /// Whether each signature over HTTP has to have an X-MC-Date, and works once.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set, group = "change")]
+    signature_requires_date: Option<bool>,
 }
 
 #[derive(Debug, Args)]
@@ -132,7 +161,10 @@ pub(crate) async fn run(args: &AdminArgs, command: AppCommand) -> Result<(), Fai
             let request = create.into_request()?;
             let admin = args.sign_on().await?;
             let made = admin.call(admin.apps().create_app(request)).await?;
-            output.made(&App::received(made.app)?, Issued::secret(made.secret).as_ref())
+            let app = App::received(made.app)?;
+            output.made(&app, Issued::secret(made.secret).as_ref())?;
+            note_rights_without_date(&app);
+            Ok(())
         }
         AppCommand::Get(AppArg { app_id }) => {
             let admin = args.sign_on().await?;
@@ -140,10 +172,20 @@ pub(crate) async fn run(args: &AdminArgs, command: AppCommand) -> Result<(), Fai
             output.object(&App::received(got.app)?)
         }
         AppCommand::List(limit) => output.list(&list(&args.sign_on().await?, &limit).await?),
+        AppCommand::Usage(limit) => {
+            let usage = usage(&args.sign_on().await?, &limit).await?;
+            output.list_in_rows(&usage, &usage.iter().flat_map(AppUsage::rows).collect::<Vec<_>>())
+        }
         AppCommand::Update(update) => {
+            let is_about_rights = !update.rights.is_empty() || update.signature_requires_date.is_some();
             let admin = args.sign_on().await?;
             let updated = admin.call(admin.apps().update_app(update.into_request())).await?;
-            output.object(&App::received(updated.app)?)
+            let app = App::received(updated.app)?;
+            output.object(&app)?;
+            if is_about_rights {
+                note_rights_without_date(&app);
+            }
+            Ok(())
         }
         AppCommand::Delete(DeleteArgs { app: AppArg { app_id }, consent }) => {
             consent.obtain(&format!("Delete the app {app_id}? Its codes and tokens stop working at once."))?;
@@ -194,6 +236,30 @@ async fn list(admin: &Admin, limit: &LimitArg) -> Result<Vec<App>, Failure> {
     .await
 }
 
+async fn usage(admin: &Admin, limit: &LimitArg) -> Result<Vec<AppUsage>, Failure> {
+    pages::read_all(limit, async |page_size, page_token| {
+        let page = admin.call(admin.apps().list_app_usage(pb::ListAppUsageRequest { page_size, page_token })).await?;
+        Ok::<_, Failure>(Page { items: page.app_usage.into_iter().map(AppUsage::from).collect(), next_page_token: page.next_page_token })
+    })
+    .await
+}
+
+/// Which of these rights a signature without a date does not carry.
+pub(crate) fn rights_that_need_a_date(rights: &[String]) -> Vec<&'static str> {
+    Right::ALL
+        .into_iter()
+        .filter(|right| right.needs_date())
+        .map(Right::name)
+        .filter(|name| rights.iter().any(|right| right == name))
+        .collect()
+}
+
+fn note_rights_without_date(app: &App) {
+    if let Some(rights) = app.rights_out_of_reach() {
+        eprintln!("note: a signature without a date does not carry {rights}: see --signature-requires-date");
+    }
+}
+
 impl CreateArgs {
     fn into_request(self) -> Result<pb::CreateAppRequest, Failure> {
         let secret = self.secret_file.as_deref().map(input::secret_from).transpose()?.unwrap_or_default();
@@ -204,6 +270,8 @@ impl CreateArgs {
             logout_uris: self.logout_uris,
             enabled: Some(!self.disabled),
             refresh_requires_app_credential: self.refresh_requires_app_credential,
+            rights: self.rights.rights,
+            signature_requires_date: self.signature_requires_date,
             ..pb::App::default()
         };
         Ok(pb::CreateAppRequest { app: Some(app), secret })
@@ -218,6 +286,8 @@ impl UpdateArgs {
             ("redirect_uris", !self.redirect_uris.is_empty()),
             ("logout_uris", !self.logout_uris.is_empty() || self.no_logout_uris),
             ("refresh_requires_app_credential", self.refresh_requires_app_credential.is_some()),
+            ("rights", !self.rights.is_empty() || self.no_rights),
+            ("signature_requires_date", self.signature_requires_date.is_some()),
         ];
         let app = pb::App {
             name: names::app(&self.app.app_id),
@@ -225,6 +295,8 @@ impl UpdateArgs {
             redirect_uris: self.redirect_uris,
             logout_uris: self.logout_uris,
             refresh_requires_app_credential: self.refresh_requires_app_credential.unwrap_or_default(),
+            rights: self.rights,
+            signature_requires_date: self.signature_requires_date.unwrap_or_default(),
             ..pb::App::default()
         };
         pb::UpdateAppRequest { app: Some(app), update_mask: Some(field_mask(&named)) }

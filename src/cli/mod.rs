@@ -1,10 +1,12 @@
 //! The command line: parses the arguments, calls the service as a gRPC client, prints what it answers.
 //!
-//! Owns no rule of the service. `serve` and `key rewrap` hand over to [`crate::app`]; every other command is a client.
+//! Owns no rule of the service. `serve` and `key rewrap` hand over to [`crate::app`], `sign` to [`crate::sign`]; every other command is a
+//! client.
 //!
 //! - [`failure`](Failure), `refusal`: what went wrong and what to do next, in words
 //! - `connection`, `tickets`, `sign_in`, `health`: reaching the service, and as whom
 //! - `apps`, `users`, `sessions`, `keys`, `import`: the commands of the admin API
+//! - `sign`: what a client signs
 //! - `output`, `views`, `pages`, `names`, `input`, `text`: what they share
 
 mod apps;
@@ -19,6 +21,7 @@ mod output;
 mod pages;
 mod refusal;
 mod sessions;
+mod sign;
 mod sign_in;
 mod text;
 mod tickets;
@@ -50,6 +53,8 @@ Examples:
   supos-auth user reset-password zhang.san
   supos-auth session end-all --user zhang.san
   supos-auth key list
+  supos-auth app usage
+  supos-auth sign --headers GET \"$URL\" | curl -H @- \"$URL\"
 
 Environment of the client commands:
   SUPOS_AUTH_SERVER   the service's gRPC address, as --server
@@ -91,6 +96,9 @@ enum Command {
     /// Manage the keys that tokens are signed with, and the master key that protects the store.
     #[command(subcommand)]
     Key(keys::KeyCommand),
+    /// Sign a call as an app does: for scripts, and to see why a client's signature is refused.
+    #[command(override_usage = sign::USAGE, after_help = sign::EXAMPLES)]
+    Sign(sign::SignArgs),
 }
 
 /// The commands about one kind of thing, and the options that all of them take.
@@ -140,6 +148,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         // Rewrapping is local and has no use for a runtime.
         Command::Key(keys::KeyCommand::Rewrap(args)) => keys::rewrap(&args),
         Command::Key(keys::KeyCommand::Signing(command)) => as_client(keys::run(command)),
+        // It calls nobody.
+        Command::Sign(args) => sign::run(&args),
     }
 }
 

@@ -100,6 +100,11 @@ impl Output {
         self.print(&records, || list_table(records))
     }
 
+    /// Prints a list whose table has other rows than the list has objects.
+    pub(crate) fn list_in_rows<R: Record>(self, objects: &impl Serialize, rows: &[R]) -> Result<(), Failure> {
+        self.print(objects, || list_table(rows))
+    }
+
     /// Prints one object.
     pub(crate) fn object<R: Record>(self, record: &R) -> Result<(), Failure> {
         self.made(record, None)

@@ -66,6 +66,13 @@ pub(crate) struct CreateArgs {
     /// The kind of account: 1 is an administrator, 0 anybody else.
     #[arg(long, value_name = "0..255", default_value_t)]
     account_type: u8,
+    /// What the user may do beyond what every user may: `admin`, `identity_providers.write`, `tokens.inspect`, `sessions.end`. Give
+    /// it again for each further right.
+    #[arg(long = "right", value_name = "NAME")]
+    rights: Vec<String>,
+    /// Give him no right, which is how a user is made.
+    #[arg(long, conflicts_with = "rights")]
+    no_rights: bool,
     /// Make him disabled.
     #[arg(long)]
     disabled: bool,
@@ -85,6 +92,13 @@ pub(crate) struct UpdateArgs {
     /// The kind of account: 1 is an administrator, 0 anybody else.
     #[arg(long, value_name = "0..255", group = "change")]
     account_type: Option<u8>,
+    /// What the user may do beyond what every user may, in place of all that stood there: `admin`, `identity_providers.write`,
+    /// `tokens.inspect`, `sessions.end`. Give it again for each further right.
+    #[arg(long = "right", value_name = "NAME", group = "change")]
+    rights: Vec<String>,
+    /// Take every right away.
+    #[arg(long, group = "change", conflicts_with = "rights")]
+    no_rights: bool,
 }
 
 #[derive(Debug, Args)]
@@ -226,6 +240,7 @@ impl CreateArgs {
             person_code: self.person_code,
             company_code: self.company_code,
             account_type: i32::from(self.account_type),
+            rights: self.rights,
             enabled: Some(!self.disabled),
             ..pb::User::default()
         };
@@ -240,12 +255,14 @@ impl UpdateArgs {
             ("person_code", self.person_code.is_some()),
             ("company_code", self.company_code.is_some()),
             ("account_type", self.account_type.is_some()),
+            ("rights", !self.rights.is_empty() || self.no_rights),
         ];
         let user = pb::User {
             name: self.user.user.0,
             person_code: self.person_code.unwrap_or_default(),
             company_code: self.company_code.unwrap_or_default(),
             account_type: self.account_type.map(i32::from).unwrap_or_default(),
+            rights: self.rights,
             ..pb::User::default()
         };
         pb::UpdateUserRequest { user: Some(user), update_mask: Some(field_mask(&named)) }

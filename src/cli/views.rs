@@ -3,7 +3,7 @@
 use prost_types::Timestamp;
 use serde::Serialize;
 
-use super::{failure::Failure, names, output::Record};
+use super::{apps::rights_that_need_a_date, failure::Failure, names, output::Record};
 use crate::grpc::pb::supos::auth::admin::v1 as pb;
 
 /// Takes an object out of an answer that must hold it.
@@ -49,6 +49,16 @@ pub(crate) struct App {
     create_time: Time,
     #[serde(skip_serializing_if = "Option::is_none")]
     update_time: Time,
+    rights: Vec<String>,
+    signature_requires_date: bool,
+}
+
+impl App {
+    /// The rights that it cannot use as long as its signatures need no date, for people to read.
+    pub(crate) fn rights_out_of_reach(&self) -> Option<String> {
+        let rights = rights_that_need_a_date(&self.rights);
+        (!self.signature_requires_date && !rights.is_empty()).then(|| rights.join(" and "))
+    }
 }
 
 impl From<pb::App> for App {
@@ -64,12 +74,14 @@ impl From<pb::App> for App {
             secrets: app.secrets.into_iter().map(AppSecret::from).collect(),
             create_time: time(app.create_time),
             update_time: time(app.update_time),
+            rights: app.rights,
+            signature_requires_date: app.signature_requires_date,
         }
     }
 }
 
 impl Record for App {
-    const COLUMNS: &'static [&'static str] = &["app id", "display name", "enabled", "secrets", "redirect URIs", "changed"];
+    const COLUMNS: &'static [&'static str] = &["app id", "display name", "enabled", "rights", "secrets", "redirect URIs", "changed"];
 
     fn details(&self) -> Vec<(&'static str, String)> {
         let secrets: Vec<String> = self.secrets.iter().map(AppSecret::in_words).collect();
@@ -80,6 +92,8 @@ impl Record for App {
             ("redirect URIs", self.redirect_uris.join("\n")),
             ("logout URIs", self.logout_uris.join("\n")),
             ("refresh needs the app's credential", yes_no(self.refresh_requires_app_credential)),
+            ("rights", self.rights.join("\n")),
+            ("signature needs a date", yes_no(self.signature_requires_date)),
             ("secrets", secrets.join("\n")),
             ("made", shown(&self.create_time)),
             ("changed", shown(&self.update_time)),
@@ -118,6 +132,78 @@ impl Record for AppSecret {
     }
 }
 
+/// What an app still does that it should do no more. Counts are strings, as proto3 JSON has numbers of 64 bits.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AppUsage {
+    app: String,
+    deprecated_calls: Vec<DeprecatedCalls>,
+    undated_signatures: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_undated_signature_time: Time,
+}
+
+/// An app's calls of one deprecated operation.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeprecatedCalls {
+    operation: String,
+    calls: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_call_time: Time,
+}
+
+impl From<pb::AppUsage> for AppUsage {
+    fn from(usage: pb::AppUsage) -> Self {
+        let deprecated_calls = usage.deprecated_calls.into_iter().map(|calls| DeprecatedCalls {
+            operation: calls.operation,
+            calls: calls.calls.to_string(),
+            last_call_time: time(calls.last_call_time),
+        });
+        Self {
+            app: usage.app,
+            deprecated_calls: deprecated_calls.collect(),
+            undated_signatures: usage.undated_signatures.to_string(),
+            last_undated_signature_time: time(usage.last_undated_signature_time),
+        }
+    }
+}
+
+impl AppUsage {
+    /// One row for each thing that the app does.
+    pub(crate) fn rows(&self) -> Vec<UsageRow> {
+        let row = |what: &str, times: &str, last: &Time| UsageRow {
+            app_id: self.app.strip_prefix("apps/").unwrap_or(&self.app).to_owned(),
+            what: what.to_owned(),
+            times: times.to_owned(),
+            last: shown(last),
+        };
+        let mut rows: Vec<UsageRow> =
+            self.deprecated_calls.iter().map(|calls| row(&calls.operation, &calls.calls, &calls.last_call_time)).collect();
+        if self.undated_signatures != "0" {
+            rows.push(row("signature without a date", &self.undated_signatures, &self.last_undated_signature_time));
+        }
+        rows
+    }
+}
+
+/// One thing that an app does, for people.
+#[derive(Debug, Serialize)]
+pub(crate) struct UsageRow {
+    app_id: String,
+    what: String,
+    times: String,
+    last: String,
+}
+
+impl Record for UsageRow {
+    const COLUMNS: &'static [&'static str] = &["app id", "what", "times", "last"];
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        vec![("app id", self.app_id.clone()), ("what", self.what.clone()), ("times", self.times.clone()), ("last", self.last.clone())]
+    }
+}
+
 /// A user.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -135,6 +221,7 @@ pub(crate) struct User {
     create_time: Time,
     #[serde(skip_serializing_if = "Option::is_none")]
     update_time: Time,
+    rights: Vec<String>,
 }
 
 impl From<pb::User> for User {
@@ -150,13 +237,14 @@ impl From<pb::User> for User {
             password_change_required: user.password_change_required,
             create_time: time(user.create_time),
             update_time: time(user.update_time),
+            rights: user.rights,
         }
     }
 }
 
 impl Record for User {
     const COLUMNS: &'static [&'static str] =
-        &["user name", "user id", "person code", "company code", "account type", "enabled", "password"];
+        &["user name", "user id", "person code", "company code", "account type", "rights", "enabled", "password"];
 
     fn details(&self) -> Vec<(&'static str, String)> {
         let account_type = if self.account_type == 1 { "1 (administrator)".to_owned() } else { self.account_type.to_string() };
@@ -166,6 +254,7 @@ impl Record for User {
             ("person code", self.person_code.clone()),
             ("company code", self.company_code.clone()),
             ("account type", account_type),
+            ("rights", self.rights.join("\n")),
             ("enabled", yes_no(self.enabled)),
             ("password", if self.password_change_required { "must be changed" } else { "" }.to_owned()),
             ("made", shown(&self.create_time)),
@@ -292,7 +381,8 @@ mod tests {
             secrets: vec![pb::AppSecret { name: "apps/shop/secrets/1".to_owned(), create_time: Some(at(0, 0)), short: true }],
             create_time: Some(at(1_700_000_000, 123_000_000)),
             update_time: None,
-            ..pb::App::default()
+            rights: vec!["admin".to_owned(), "tokens.inspect".to_owned()],
+            signature_requires_date: true,
         });
         assert_eq!(
             to_value(&app).unwrap(),
@@ -300,12 +390,57 @@ mod tests {
                 "name": "apps/shop", "appId": "shop", "displayName": "Shop", "redirectUris": ["https://shop.example/cb"],
                 "logoutUris": ["https://shop.example/out"], "enabled": true, "refreshRequiresAppCredential": true,
                 "secrets": [{"name": "apps/shop/secrets/1", "createTime": "1970-01-01T00:00:00Z", "short": true}],
-                "createTime": "2023-11-14T22:13:20.123Z",
+                "createTime": "2023-11-14T22:13:20.123Z", "rights": ["admin", "tokens.inspect"], "signatureRequiresDate": true,
             })
         );
         let details = app.details();
         assert!(details.contains(&("secrets", "1, short: replace it".to_owned())), "{details:?}");
         assert!(details.contains(&("made", "2023-11-14T22:13:20Z".to_owned())), "{details:?}");
+        assert!(details.contains(&("rights", "admin\ntokens.inspect".to_owned())), "{details:?}");
+        assert!(details.contains(&("signature needs a date", "yes".to_owned())), "{details:?}");
+    }
+
+    #[test]
+    fn rights_that_need_a_date_are_out_of_reach_without_one() {
+        let out_of_reach = |rights: &[&str], signature_requires_date| {
+            let rights = rights.iter().map(|right| (*right).to_owned()).collect();
+            App::from(pb::App { rights, signature_requires_date, ..pb::App::default() }).rights_out_of_reach()
+        };
+        assert_eq!(out_of_reach(&["tokens.inspect", "codes.any_app"], false), None);
+        assert_eq!(out_of_reach(&["tokens.inspect", "admin"], false).as_deref(), Some("admin"));
+        assert_eq!(out_of_reach(&["identity_providers.write", "admin"], false).as_deref(), Some("admin and identity_providers.write"));
+        assert_eq!(out_of_reach(&["admin"], true), None);
+    }
+
+    #[test]
+    fn what_an_app_still_does_has_a_row_for_each_thing() {
+        let calls = |operation: &str, calls| pb::DeprecatedCalls { operation: operation.to_owned(), calls, last_call_time: Some(at(1, 5)) };
+        let usage = AppUsage::from(pb::AppUsage {
+            app: "apps/a/b".to_owned(),
+            deprecated_calls: vec![calls("v1.Token", 2), calls("v281.SignOut", 1)],
+            undated_signatures: 3,
+            last_undated_signature_time: Some(at(2, 0)),
+        });
+        assert_eq!(
+            to_value(&usage).unwrap(),
+            json!({
+                "app": "apps/a/b", "undatedSignatures": "3", "lastUndatedSignatureTime": "1970-01-01T00:00:02Z",
+                "deprecatedCalls": [
+                    {"operation": "v1.Token", "calls": "2", "lastCallTime": "1970-01-01T00:00:01.000000005Z"},
+                    {"operation": "v281.SignOut", "calls": "1", "lastCallTime": "1970-01-01T00:00:01.000000005Z"},
+                ],
+            })
+        );
+        let rows: Vec<[String; 4]> = usage.rows().into_iter().map(|row| [row.app_id, row.what, row.times, row.last]).collect();
+        assert_eq!(
+            rows,
+            [
+                ["a/b", "v1.Token", "2", "1970-01-01T00:00:01Z"],
+                ["a/b", "v281.SignOut", "1", "1970-01-01T00:00:01Z"],
+                ["a/b", "signature without a date", "3", "1970-01-01T00:00:02Z"],
+            ]
+        );
+        assert!(AppUsage::from(pb::AppUsage::default()).rows().is_empty());
     }
 
     #[test]
@@ -316,7 +451,7 @@ mod tests {
             to_value(&user).unwrap(),
             json!({
                 "name": "", "userId": "", "userName": "a", "personCode": "", "companyCode": "", "accountType": 1, "enabled": false,
-                "passwordChangeRequired": true,
+                "passwordChangeRequired": true, "rights": [],
             })
         );
         assert!(user.details().contains(&("account type", "1 (administrator)".to_owned())));
@@ -373,6 +508,7 @@ mod tests {
         }
         check(&App::from(pb::App::default()));
         check(&AppSecret::from(pb::AppSecret::default()));
+        check(&UsageRow { app_id: String::new(), what: String::new(), times: String::new(), last: String::new() });
         check(&User::from(pb::User::default()));
         check(&Session::from(pb::Session::default()));
         check(&SigningKey::from(pb::SigningKey::default()));

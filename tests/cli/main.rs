@@ -1,6 +1,8 @@
 //! The command line as people and scripts use it: the real binary against a service that remembers what it was asked.
 
 mod mock;
+mod rights;
+mod sign;
 
 use std::{
     fs,

@@ -1,5 +1,7 @@
 //! A service that answers as the real one does, as far as the command line can see, and remembers what it was asked.
 
+pub(crate) mod apps;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -10,10 +12,11 @@ use std::{
 
 use supos_auth::grpc::pb::supos::auth::{
     admin::v1::{
-        ChangePasswordRequest, ChangePasswordResponse, CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
-        DisableUserRequest, DisableUserResponse, EnableUserRequest, EnableUserResponse, GetUserRequest, GetUserResponse,
-        ImportUsersRequest, ImportUsersResponse, ListUsersRequest, ListUsersResponse, ResetPasswordRequest, ResetPasswordResponse,
-        SetPasswordRequest, SetPasswordResponse, UpdateUserRequest, UpdateUserResponse, User,
+        ChangePasswordRequest, ChangePasswordResponse, CreateAppRequest, CreateUserRequest, CreateUserResponse, DeleteUserRequest,
+        DeleteUserResponse, DisableUserRequest, DisableUserResponse, EnableUserRequest, EnableUserResponse, GetUserRequest,
+        GetUserResponse, ImportUsersRequest, ImportUsersResponse, ListUsersRequest, ListUsersResponse, ResetPasswordRequest,
+        ResetPasswordResponse, SetPasswordRequest, SetPasswordResponse, UpdateAppRequest, UpdateUserRequest, UpdateUserResponse, User,
+        app_service_server::AppServiceServer,
         import_users_request::Step,
         user_service_server::{UserService, UserServiceServer},
     },
@@ -47,6 +50,9 @@ pub(crate) struct Seen {
     pub(crate) signed_out_with: Vec<String>,
     pub(crate) deleted: Vec<String>,
     pub(crate) updated: Vec<UpdateUserRequest>,
+    pub(crate) made_users: Vec<CreateUserRequest>,
+    pub(crate) made_apps: Vec<CreateAppRequest>,
+    pub(crate) updated_apps: Vec<UpdateAppRequest>,
     pub(crate) imported: Vec<CreateUserRequest>,
     pub(crate) dry_runs: usize,
     /// Imports whose request stream broke off.
@@ -68,13 +74,20 @@ impl Mock {
         let seen = Seen { password: OLD_PASSWORD.to_owned(), ..Seen::default() };
         let mock = Self { seen: Arc::new(Mutex::new(seen)), address };
         let (auth, users) = (AuthServiceServer::new(mock.clone()), UserServiceServer::new(mock.clone()));
+        let apps = AppServiceServer::new(mock.clone());
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let incoming = TcpListenerStream::new(TcpListener::from_std(listener).expect("a listener"));
                 let (reporter, health) = tonic_health::server::health_reporter();
                 reporter.set_not_serving::<UserServiceServer<Self>>().await;
-                Server::builder().add_service(auth).add_service(users).add_service(health).serve_with_incoming(incoming).await
+                Server::builder()
+                    .add_service(auth)
+                    .add_service(users)
+                    .add_service(apps)
+                    .add_service(health)
+                    .serve_with_incoming(incoming)
+                    .await
             })
         });
         mock
@@ -154,6 +167,7 @@ impl UserService for Mock {
     async fn create_user(&self, request: Request<CreateUserRequest>) -> Result<Response<CreateUserResponse>, Status> {
         Self::check_ticket(&request)?;
         let request = request.into_inner();
+        self.seen().made_users.push(request.clone());
         let one_time_password = if request.password.is_empty() { ONE_TIME_PASSWORD.to_owned() } else { String::new() };
         Ok(Response::new(CreateUserResponse { user: request.user, one_time_password }))
     }

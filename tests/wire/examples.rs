@@ -14,7 +14,7 @@ async fn the_rust_client_walks() {
 }
 
 /// The Python of `PYTHON`, else the one that `make tools` made, else the system's.
-fn python() -> String {
+pub(crate) fn python() -> String {
     let made = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/venv/bin/python");
     let found = env::var("PYTHON").ok().filter(|python| !python.is_empty());
     found.unwrap_or_else(|| if std::path::Path::new(made).is_file() { made } else { "python3" }.to_owned())

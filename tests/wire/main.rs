@@ -4,6 +4,7 @@ mod admin_api;
 mod answers;
 mod authorize;
 mod callers;
+mod clients;
 mod edge;
 mod errors;
 mod examples;

@@ -25,7 +25,9 @@ fn python() -> Command {
 async fn the_walk_that_make_run_prints_works_when_it_is_pasted() {
     let world = World::shared().await;
     let mut walk = Command::new("bash");
-    walk.args(["-c", "scripts/walk | bash -e"]).env("HTTP_PORT", world.http().port().to_string());
+    walk.args(["-c", "scripts/walk | bash -e"])
+        .env("HTTP_PORT", world.http().port().to_string())
+        .env("SUPOS_AUTH", env!("CARGO_BIN_EXE_supos-auth"));
     let said = run_beside(walk).await;
     assert!(said.contains("\"valid\":true") && said.contains("\"valid\":false"), "{said}");
 }

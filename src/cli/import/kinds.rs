@@ -7,7 +7,7 @@ use super::{
     steps::Steps,
 };
 use crate::{
-    cli::connection::Admin,
+    cli::{apps::rights_that_need_a_date, connection::Admin},
     grpc::pb::supos::auth::admin::v1::{
         self as pb, CreateAppRequest, CreateUserRequest, ImportAppsRequest, ImportAppsResponse, ImportOptions, ImportUsersRequest,
         ImportUsersResponse, import_apps_request::Step as AppStep, import_users_request::Step as UserStep,
@@ -44,6 +44,8 @@ pub(crate) trait Kind: 'static {
 pub(crate) struct Item<R> {
     pub(super) id: String,
     pub(super) has_secret: bool,
+    /// Whether it is an app with rights that its signatures do not carry.
+    pub(super) has_rights_out_of_reach: bool,
     pub(super) request: R,
 }
 
@@ -60,8 +62,17 @@ pub(crate) struct Apps;
 impl Kind for Apps {
     const ONE: &'static str = "app";
     const ID: &'static str = "appId";
-    const FIELDS: &'static [&'static str] =
-        &["appId", "secret", "displayName", "redirectUris", "logoutUris", "refreshRequiresAppCredential", "enabled"];
+    const FIELDS: &'static [&'static str] = &[
+        "appId",
+        "secret",
+        "displayName",
+        "redirectUris",
+        "logoutUris",
+        "refreshRequiresAppCredential",
+        "enabled",
+        "rights",
+        "signatureRequiresDate",
+    ];
     const WITHOUT_SECRET: &'static str = "in the file had no secret: make one that you can see with `supos-auth app secret add`";
     type Request = ImportAppsRequest;
     type Answer = ImportAppsResponse;
@@ -78,12 +89,15 @@ impl Kind for Apps {
             logout_uris: fields.texts("logoutUris")?,
             enabled: Some(fields.flag_or("enabled", true)?),
             refresh_requires_app_credential: fields.flag_or("refreshRequiresAppCredential", false)?,
+            rights: fields.texts("rights")?,
+            signature_requires_date: fields.flag_or("signatureRequiresDate", false)?,
             ..pb::App::default()
         };
         let secret = fields.text("secret")?;
         Ok(Item {
             id: app.app_id.clone(),
             has_secret: !secret.is_empty(),
+            has_rights_out_of_reach: !app.signature_requires_date && !rights_that_need_a_date(&app.rights).is_empty(),
             request: ImportAppsRequest { step: Some(AppStep::App(CreateAppRequest { app: Some(app), secret })) },
         })
     }
@@ -100,7 +114,7 @@ impl Kind for Users {
     const ONE: &'static str = "user";
     const ID: &'static str = "userName";
     const FIELDS: &'static [&'static str] =
-        &["userName", "password", "passwordHash", "personCode", "companyCode", "accountType", "enabled"];
+        &["userName", "password", "passwordHash", "personCode", "companyCode", "accountType", "enabled", "rights"];
     const WITHOUT_SECRET: &'static str = "in the file had no password: let them in with `supos-auth user reset-password`";
     type Request = ImportUsersRequest;
     type Answer = ImportUsersResponse;
@@ -115,6 +129,7 @@ impl Kind for Users {
             person_code: fields.text("personCode")?,
             company_code: fields.text("companyCode")?,
             account_type: fields.small_number("accountType")?,
+            rights: fields.texts("rights")?,
             enabled: Some(fields.flag_or("enabled", true)?),
             ..pb::User::default()
         };
@@ -126,6 +141,7 @@ impl Kind for Users {
         Ok(Item {
             id: user.user_name.clone(),
             has_secret: !password.is_empty() || !password_hash.is_empty(),
+            has_rights_out_of_reach: false,
             request: ImportUsersRequest { step: Some(UserStep::User(CreateUserRequest { user: Some(user), password, password_hash })) },
         })
     }
@@ -165,7 +181,7 @@ mod tests {
     #[test]
     fn an_app_line_becomes_a_request() {
         let line = r#"{"appId": "shop", "secret": "s", "displayName": "Shop", "redirectUris": ["https://a/*"], "logoutUris": ["https://a/out"],
-            "refreshRequiresAppCredential": true, "enabled": false}"#;
+            "refreshRequiresAppCredential": true, "enabled": false, "rights": ["admin"], "signatureRequiresDate": true}"#;
         let app = pb::App {
             app_id: "shop".to_owned(),
             display_name: "Shop".to_owned(),
@@ -173,23 +189,30 @@ mod tests {
             logout_uris: vec!["https://a/out".to_owned()],
             refresh_requires_app_credential: true,
             enabled: Some(false),
+            rights: vec!["admin".to_owned()],
+            signature_requires_date: true,
             ..pb::App::default()
         };
         let request = CreateAppRequest { app: Some(app), secret: "s".to_owned() };
         let item = parse::<Apps>(line).unwrap();
         assert_eq!(item.request, ImportAppsRequest { step: Some(AppStep::App(request)) });
-        assert!(item.has_secret && item.id == "shop");
+        assert!(item.has_secret && item.id == "shop" && !item.has_rights_out_of_reach);
+        let without_date = |right: &str| format!(r#"{{"appId": "shop", "redirectUris": ["https://a/*"], "rights": ["{right}"]}}"#);
+        assert!(parse::<Apps>(&without_date("admin")).unwrap().has_rights_out_of_reach);
+        assert!(!parse::<Apps>(&without_date("sessions.end")).unwrap().has_rights_out_of_reach);
     }
 
     #[test]
     fn a_user_line_becomes_a_request() {
-        let line = r#"{"userName": "a", "passwordHash": "$argon2id$", "personCode": "P", "companyCode": "C", "accountType": 1}"#;
+        let line = r#"{"userName": "a", "passwordHash": "$argon2id$", "personCode": "P", "companyCode": "C", "accountType": 1,
+            "rights": ["sessions.end"]}"#;
         let user = pb::User {
             user_name: "a".to_owned(),
             person_code: "P".to_owned(),
             company_code: "C".to_owned(),
             account_type: 1,
             enabled: Some(true),
+            rights: vec!["sessions.end".to_owned()],
             ..pb::User::default()
         };
         let request = CreateUserRequest { user: Some(user), password: String::new(), password_hash: "$argon2id$".to_owned() };

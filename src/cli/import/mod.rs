@@ -41,14 +41,16 @@ pub(crate) const APP_FORMAT: &str = "\
 FILE is JSON Lines: one object a line, blank lines do not count, unknown fields are refused.
   {\"appId\": \"shop\", \"secret\": \"…\", \"redirectUris\": [\"https://shop.example/*\"]}
 Needed: appId, redirectUris.
-If wanted: secret, displayName, logoutUris, refreshRequiresAppCredential (false), enabled (true).";
+If wanted: secret, displayName, logoutUris, refreshRequiresAppCredential (false), enabled (true),
+rights (none), signatureRequiresDate (false).";
 
 /// The help on the lines of users.
 pub(crate) const USER_FORMAT: &str = "\
 FILE is JSON Lines: one object a line, blank lines do not count, unknown fields are refused.
   {\"userName\": \"zhang.san\", \"passwordHash\": \"$argon2id$v=19$…\", \"personCode\": \"P0001\"}
 Needed: userName.
-If wanted: password or passwordHash, personCode, companyCode, accountType (0), enabled (true).";
+If wanted: password or passwordHash, personCode, companyCode, accountType (0), enabled (true),
+rights (none).";
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
@@ -82,6 +84,10 @@ pub(crate) async fn run<K: Kind>(args: &AdminArgs, import: &ImportArgs) -> Resul
     }
     if summary.without_secret > 0 {
         eprintln!("note: {} {}", count(summary.without_secret, K::ONE), K::WITHOUT_SECRET);
+    }
+    if summary.with_rights_out_of_reach > 0 {
+        let apps = count(summary.with_rights_out_of_reach, K::ONE);
+        eprintln!("note: {apps} in the file had rights that a signature without a date does not carry: see signatureRequiresDate");
     }
     let sentence = if *dry_run { format!("{file} is good: {things} would be imported") } else { format!("imported {things}") };
     args.output().summary(&Imported { checked: checked.checked, stored: checked.stored }, &sentence)

@@ -38,6 +38,8 @@ pub(super) struct Source {
 pub(super) struct Summary {
     pub(super) lines: u64,
     pub(super) without_secret: u64,
+    /// Apps with rights that their signatures do not carry.
+    pub(super) with_rights_out_of_reach: u64,
 }
 
 impl Source {
@@ -106,6 +108,7 @@ pub(super) fn read<K: Kind>(mut source: Source, to_call: &mpsc::Sender<Step<K::R
         }
         summary.lines += 1;
         summary.without_secret += u64::from(!item.has_secret);
+        summary.with_rights_out_of_reach += u64::from(item.has_rights_out_of_reach);
         if mistakes.is_empty() {
             hand_over(to_call, Step::Line { place, request: item.request })?;
         }
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn blank_lines_do_not_count() {
         let text = b"\xef\xbb\xbf{\"userName\": \"a\"}\r\n\n  \t\n{\"userName\": \"b\", \"password\": \"twelve letters\"}";
-        assert_eq!(read_users(text), (vec![1, 4], true, Ok(Summary { lines: 2, without_secret: 1 })));
+        assert_eq!(read_users(text), (vec![1, 4], true, Ok(Summary { lines: 2, without_secret: 1, with_rights_out_of_reach: 0 })));
         assert_eq!(read_users(b""), (vec![], true, Ok(Summary::default())));
     }
 
