@@ -130,6 +130,14 @@ pub struct ServeArgs {
     #[arg(long, env = "SUPOS_AUTH_SWITCH_OFF", value_name = "OPERATION", value_delimiter = ',', value_parser = deprecated_operations())]
     pub switch_off: Vec<String>,
 
+    /// What the sign-in page calls this service.
+    #[arg(long, env = "SUPOS_AUTH_PRODUCT_NAME", value_name = "NAME", default_value = "supOS")]
+    pub product_name: String,
+
+    /// A picture for the sign-in page, square, at most 256 KiB: .svg, .png, .jpg or .webp.
+    #[arg(long, env = "SUPOS_AUTH_LOGO_FILE", value_name = "FILE")]
+    pub logo_file: Option<PathBuf>,
+
     /// How the log is written, to standard error.
     #[arg(long, env = "SUPOS_AUTH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

@@ -2,7 +2,14 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, http::StatusCode, middleware, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    middleware,
+    response::IntoResponse,
+    routing::{any, get},
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -30,6 +37,7 @@ use crate::{
         pb,
         status::{Reader, status},
     },
+    http::{self, Look, Pages},
 };
 
 /// The most connections of the edge, which Envoy alone opens, and of the ops listener.
@@ -115,16 +123,18 @@ impl Listeners {
         });
 
         let stop = stopped();
+        let look = Look::new(&args.product_name, args.logo_file.as_deref())?;
+        let pages = Pages::new(gate.clone(), look, args.settings().min_password_length);
         match self.edge {
             Edge::Unix(listener) => {
-                let routes = edge_routes(gate, health, None);
+                let routes = edge_routes(gate, health, pages, None);
                 let incoming = bounded(UnixListenerStream::new(listener), NEAR_CONNECTIONS);
                 servers.spawn(async move {
                     Ok(hardened(EDGE_HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
                 });
             }
             Edge::Tcp(listener, secret) => {
-                let routes = edge_routes(gate, health, Some(Arc::new(secret)));
+                let routes = edge_routes(gate, health, pages, Some(Arc::new(secret)));
                 let incoming = bounded(TcpIncoming::from(listener).with_nodelay(Some(true)), NEAR_CONNECTIONS);
                 servers.spawn(async move {
                     Ok(hardened(EDGE_HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
@@ -190,12 +200,12 @@ fn native_routes(gate: &Gate, health: &Health, admin: bool) -> Result<Routes, St
     Ok(Routes::from(router.layer(CatchPanicLayer::custom(|_| panicked(Reader::Native)))))
 }
 
-fn edge_routes(gate: &Gate, health: &Health, secret: EdgeSecret) -> Routes {
+fn edge_routes(gate: &Gate, health: &Health, pages: Pages, secret: EdgeSecret) -> Routes {
     let mut routes = RoutesBuilder::default();
     grpc::add_to(&mut routes, gate);
     routes.add_service(health_service(health));
     let router = routes.routes().into_axum_router();
-    let router = router.fallback(async || StatusCode::NOT_FOUND);
+    let router = router.fallback_service(any(http::serve).with_state(Arc::new(pages)));
     Routes::from(
         router.layer(CatchPanicLayer::custom(|_| panicked(Reader::Envoy))).layer(middleware::from_fn_with_state(secret, edge::open)),
     )

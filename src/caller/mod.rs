@@ -1,6 +1,7 @@
 //! Who is calling: the credentials of a request become one [`Caller`], once, before an operation runs. An operation only says what it
 //! needs of him. Nothing else checks a credential.
 
+mod cookies;
 mod refusals;
 mod sign;
 
@@ -8,8 +9,8 @@ use std::{fmt, net::IpAddr};
 
 use http::{HeaderMap, header};
 
-pub use self::refusals::Refusals;
 use self::sign::SignedBy;
+pub use self::{cookies::Cookies, refusals::Refusals};
 use crate::{
     core::{
         Core, Error, Problem,
@@ -121,7 +122,7 @@ impl Credentials {
 }
 
 /// The values of a cookie.
-fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+pub fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
     // In bytes: another application's cookie may be no text at all.
     let all = headers.get_all(header::COOKIE).into_iter().flat_map(|cookies| cookies.as_bytes().split(|&byte| byte == b';'));
     let named = all.filter_map(move |cookie| cookie.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));

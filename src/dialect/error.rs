@@ -16,6 +16,27 @@ pub struct Row {
     pub reason: &'static str,
 }
 
+impl Row {
+    /// The HTTP status that Envoy's transcoder makes of the gRPC status.
+    #[must_use]
+    pub const fn http(&self) -> u16 {
+        match self.code {
+            Code::Ok => 200,
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => 400,
+            Code::Unauthenticated => 401,
+            Code::PermissionDenied => 403,
+            // An operation that is not offered is not there.
+            Code::NotFound | Code::Unimplemented => 404,
+            Code::AlreadyExists | Code::Aborted => 409,
+            Code::ResourceExhausted => 429,
+            Code::Cancelled => 499,
+            Code::Unavailable => 503,
+            Code::DeadlineExceeded => 504,
+            Code::Unknown | Code::Internal | Code::DataLoss => 500,
+        }
+    }
+}
+
 const fn row(code: Code, number: u32, reason: &'static str) -> Row {
     Row { code, number, reason }
 }

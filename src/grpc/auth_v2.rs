@@ -8,8 +8,8 @@ use super::{
     pb::supos::auth::v2 as pb,
 };
 use crate::{
-    caller::{BROWSER_COOKIE, TICKET_COOKIE},
-    core::{Core, Error, Tokens, browser::LIFETIME, sign_in::Opened},
+    caller::Cookies,
+    core::{Core, Error, Tokens, sign_in::Opened},
 };
 
 /// The service.
@@ -37,13 +37,13 @@ impl pb::auth_service_server::AuthService for Service {
     }
 
     async fn sign_in(&self, request: Request<pb::SignInRequest>) -> Result<Response<pb::SignInResponse>, Status> {
-        let cookie = self.0.cookie();
-        self.0.serve("/supos.auth.v2.AuthService/SignIn", request, |call| sign_in(call, cookie)).await
+        let cookies = self.0.cookies;
+        self.0.serve("/supos.auth.v2.AuthService/SignIn", request, |call| sign_in(call, cookies)).await
     }
 
     async fn sign_out(&self, request: Request<pb::SignOutRequest>) -> Result<Response<pb::SignOutResponse>, Status> {
-        let cookie = self.0.cookie();
-        self.0.serve("/supos.auth.v2.AuthService/SignOut", request, |call| sign_out(call, cookie)).await
+        let cookies = self.0.cookies;
+        self.0.serve("/supos.auth.v2.AuthService/SignOut", request, |call| sign_out(call, cookies)).await
     }
 
     async fn complete_third_party_sign_in(
@@ -78,13 +78,12 @@ async fn token(call: Call) -> Result<Answer<pb::TokenResponse>, Error> {
 }
 
 async fn authorize(call: Call) -> Result<Answer<pb::AuthorizeResponse>, Error> {
-    let app = call.parameters().ok().and_then(|parameters| parameters.optional("appid"));
-    let authorized = convert::authorize(&call, app).await?;
+    let authorized = convert::authorize(&call, false).await?;
     let message = pb::AuthorizeResponse { code: authorized.code.expose().to_owned(), message: OK.to_owned() };
     Ok(convert::redirect(&call, message, authorized.location))
 }
 
-async fn sign_in(call: Call, cookie: Cookie) -> Result<Answer<pb::SignInResponse>, Error> {
+async fn sign_in(call: Call, cookies: Cookies) -> Result<Answer<pb::SignInResponse>, Error> {
     let parameters = call.parameters()?;
     let user_name = parameters.required("userName")?;
     let opened = call.core.sign_in(user_name, parameters.secret("password")?, call.caller.source().clone()).await?;
@@ -97,20 +96,15 @@ async fn sign_in(call: Call, cookie: Cookie) -> Result<Answer<pb::SignInResponse
         company_code: signed_in.user.company_code,
         account_type: signed_in.user.account_type.into(),
     };
-    let answer = Answer::from(message).with("set-cookie", cookie.of_ticket(ticket.expose()));
-    Ok(answer.with("set-cookie", cookie.of_browser(browser.expose())))
+    let answer = Answer::from(message).with("set-cookie", cookies.of_ticket(ticket.expose()));
+    Ok(answer.with("set-cookie", cookies.of_browser(browser.expose())))
 }
 
-async fn sign_out(call: Call, cookie: Cookie) -> Result<Answer<pb::SignOutResponse>, Error> {
+async fn sign_out(call: Call, cookies: Cookies) -> Result<Answer<pb::SignOutResponse>, Error> {
     call.parameters()?;
-    match call.caller.ending()? {
-        Some(signed_in) => call.core.sign_out(signed_in.session.id).await?,
-        // Somebody else may be ending that session right now: nobody is told that it has ended before that is on disk.
-        None if call.caller.showed_ticket() => call.core.store.flush().await?,
-        None => {}
-    }
+    convert::sign_out_of_browser(&call).await?;
     let message = pb::SignOutResponse { code: DONE.to_owned(), message: OK.to_owned() };
-    Ok(Answer::from(message).with("set-cookie", cookie.cleared()))
+    Ok(Answer::from(message).with("set-cookie", cookies.without_ticket()))
 }
 
 async fn jwks(call: Call) -> Result<Answer<pb::GetJwksResponse>, Error> {
@@ -135,37 +129,4 @@ fn published(core: &Core) -> Vec<pb::Jwk> {
             y: key.y,
         })
         .collect()
-}
-
-/// The cookies. They have no `Domain`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cookie {
-    secure: bool,
-}
-
-impl Gate {
-    fn cookie(&self) -> Cookie {
-        Cookie { secure: self.secure_cookies }
-    }
-}
-
-impl Cookie {
-    fn holding(self, name: &str, value: &str) -> String {
-        let secure = if self.secure { "; Secure" } else { "" };
-        format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}")
-    }
-
-    /// Ends with the browser.
-    fn of_ticket(self, ticket: &str) -> String {
-        self.holding(TICKET_COOKIE, ticket)
-    }
-
-    fn cleared(self) -> String {
-        format!("{}; Max-Age=0", self.of_ticket(""))
-    }
-
-    /// By which the browser is known from now on. It goes to the sign-in alone, and survives a sign-out.
-    fn of_browser(self, browser: &str) -> String {
-        format!("{}; Max-Age={}", self.holding(BROWSER_COOKIE, browser), LIFETIME.as_secs())
-    }
 }

@@ -36,18 +36,34 @@ pub(super) async fn token(call: &Call) -> Result<Tokens, Error> {
     }
 }
 
-/// Operations 4 and 10.
-pub(super) async fn authorize(call: &Call, app: Option<&str>) -> Result<Authorized, Error> {
-    let user = call.caller.user()?;
+/// What operations 4 and 10 are asked for. In 4 the app has to be named.
+pub fn authorize_request(call: &Call, names_app: bool) -> Result<AuthorizeRequest, Error> {
     let parameters = call.parameters()?;
+    let app = if names_app { Some(parameters.required("appid")?) } else { parameters.optional("appid") };
     parameters.exactly("responseType", "code")?;
-    let request = AuthorizeRequest {
+    Ok(AuthorizeRequest {
         app: app.map(str::to_owned),
         redirect_uri: parameters.required("redirectUri")?.to_owned(),
         state: parameters.required("state")?.to_owned(),
         scope: parameters.optional("scope").unwrap_or_default().to_owned(),
-    };
+    })
+}
+
+/// Operations 4 and 10.
+pub async fn authorize(call: &Call, names_app: bool) -> Result<Authorized, Error> {
+    let user = call.caller.user()?;
+    let request = authorize_request(call, names_app)?;
     call.core.authorize(&user.signed_in.session, user.by_token_of, request).await
+}
+
+/// Operation 12.
+pub async fn sign_out_of_browser(call: &Call) -> Result<(), Error> {
+    match call.caller.ending()? {
+        Some(signed_in) => call.core.sign_out(signed_in.session.id).await,
+        // Somebody else may be ending that session right now: nobody is told that it has ended before that is on disk.
+        None if call.caller.showed_ticket() => call.core.store.flush().await,
+        None => Ok(()),
+    }
 }
 
 /// An answer that sends a browser on, and that an API client reads.

@@ -103,6 +103,21 @@ impl Parameters {
             }
             return Body { operation }.read(&body.data).map(Self);
         }
+        let found = Self::of_query(original)?;
+        for (name, transcoded) in message.texts() {
+            if found.optional(name).unwrap_or_default() != transcoded {
+                return Err(Error::parameter(name, Problem::Ambiguous));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The parameters in the path and query of an HTTP call that was not transcoded.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] when a parameter is given twice or in two places.
+    pub fn of_query(original: &Original) -> Result<Self, Error> {
+        let known = |name: &str| original.operation.parameter(name);
         let mut found: Vec<(&'static str, Option<Zeroizing<String>>)> = Vec::new();
         for (field, value) in &original.segments {
             found.extend(known(field).map(|parameter| (parameter, Some(value.clone()))));
@@ -115,13 +130,7 @@ impl Parameters {
             // Another case is another name, but for being given twice.
             found.push((parameter, is_name(name, parameter).then(|| value.clone())));
         }
-        let found = Self(found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect());
-        for (name, transcoded) in message.texts() {
-            if found.optional(name).unwrap_or_default() != transcoded {
-                return Err(Error::parameter(name, Problem::Ambiguous));
-            }
-        }
-        Ok(found)
+        Ok(Self(found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()))
     }
 
     /// A parameter, if it is there and not empty.
