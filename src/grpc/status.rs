@@ -46,9 +46,7 @@ pub fn status(error: &Error, dialect: Dialect, reader: Reader, language: Languag
         }
         Reader::Native => {
             let mut details = ErrorDetails::with_error_info(row.reason, DOMAIN, [("code".to_owned(), row.number.to_string())]);
-            if let Error::Parameter { name, .. } | Error::AlreadyExists { name } = error {
-                details.add_bad_request_violation(name.clone(), text.clone());
-            } else if let Some(name) = parameter_of(error) {
+            if let Some(name) = parameter_of(error) {
                 details.add_bad_request_violation(name, text.clone());
             }
             if let Error::Busy { retry_after } | Error::TooManyTries { retry_after } = error {
@@ -59,9 +57,11 @@ pub fn status(error: &Error, dialect: Dialect, reader: Reader, language: Languag
     }
 }
 
-/// The parameter that an error is about, where its variant says it.
-const fn parameter_of(error: &Error) -> Option<&'static str> {
+/// The parameter that an error is about.
+#[must_use]
+pub fn parameter_of(error: &Error) -> Option<&str> {
     match error {
+        Error::Parameter { name, .. } | Error::AlreadyExists { name } => Some(name),
         Error::UnknownApp => Some("appid"),
         Error::NoSingleApp | Error::RedirectMismatch => Some("redirectUri"),
         Error::CodeRefused | Error::CodeReplayed => Some("code"),

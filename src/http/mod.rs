@@ -41,7 +41,7 @@ use crate::{
         language::Language,
         operation::Operation,
     },
-    grpc::{gate::Gate, parameters::Original},
+    grpc::{gate::Gate, parameters::Original, status::parameter_of},
     sign::Query,
 };
 
@@ -141,9 +141,12 @@ impl Browser<'_> {
     /// What an error says, as a sentence.
     fn sentence(&self, error: &Error) -> String {
         let text = text_of(error, self.language);
-        let mut rest = text.chars();
-        let first = rest.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-        first + rest.as_str() + self.words.full_stop
+        // The name of a parameter stays as it is written.
+        let mut rest = if parameter_of(error).is_some() { "".chars() } else { text.chars() };
+        match rest.next() {
+            Some(first) => format!("{}{}{}", first.to_uppercase(), rest.as_str(), self.words.full_stop),
+            None => text + self.words.full_stop,
+        }
     }
 
     /// A page that says something.

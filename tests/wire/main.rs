@@ -3,6 +3,7 @@
 mod admin_api;
 mod answers;
 mod authorize;
+mod browser;
 mod callers;
 mod clients;
 mod edge;
@@ -15,6 +16,7 @@ mod life;
 mod lifetimes;
 mod newcomers;
 mod operators;
+mod pages;
 mod parameters;
 mod restarts;
 mod robustness;
