@@ -15,7 +15,10 @@
 //! # Ok::<(), supos_auth::core::Error>(())
 //! ```
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
@@ -90,7 +93,7 @@ impl Query {
     ///
     /// Two different requests must not have the same line, so one that could be read in two ways is refused.
     fn line(&self, operation: Option<&Operation>) -> Result<Vec<(String, &Zeroizing<String>)>, Error> {
-        let mut line: Vec<(String, &Zeroizing<String>)> = Vec::with_capacity(self.0.len());
+        let mut line: BTreeMap<String, &Zeroizing<String>> = BTreeMap::new();
         for (name, value) in self.iter() {
             let parameter = operation.and_then(|operation| operation.parameter(name));
             let shown = parameter.unwrap_or("query");
@@ -102,11 +105,9 @@ impl Query {
             if misspelt || name.contains(['&', '=']) {
                 return Err(Error::parameter(shown, Problem::Ambiguous));
             }
-            let name = name.to_ascii_lowercase();
-            line.retain(|(known, _)| *known != name);
-            line.push((name, value));
+            line.insert(name.to_ascii_lowercase(), value);
         }
-        line.sort_by(|(one, _), (other, _)| one.as_bytes().cmp(other.as_bytes()));
+        let line: Vec<_> = line.into_iter().collect();
         let Some(operation) = operation else { return Ok(line) };
         let parameters: Vec<String> = operation.parameters.iter().flat_map(|name| [name.to_ascii_lowercase(), snake_case(name)]).collect();
         for (at, (name, value)) in line.iter().enumerate() {

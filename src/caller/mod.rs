@@ -31,6 +31,8 @@ use crate::{
 pub const TICKET_COOKIE: &str = "suposTicket";
 /// The cookie by which a browser is known.
 pub const BROWSER_COOKIE: &str = "suposBrowser";
+/// How many cookies of that name are looked at.
+const MAX_BROWSERS: usize = 8;
 /// The header that deployed clients put an access token in, beside a signature.
 const TOKEN_HEADER: &str = "token";
 
@@ -80,7 +82,7 @@ struct Credentials {
     /// The access token beside a signature.
     token: Option<Secret>,
     tickets: Vec<Secret>,
-    browser: Option<Secret>,
+    browsers: Vec<Secret>,
 }
 
 #[derive(Debug)]
@@ -116,8 +118,8 @@ impl Credentials {
                 tickets.push(Secret::new(ticket));
             }
         }
-        let browser = cookies(headers, BROWSER_COOKIE).next().map(Secret::new);
-        Ok(Self { authorization, token, tickets, browser })
+        let browsers = cookies(headers, BROWSER_COOKIE).take(MAX_BROWSERS).map(Secret::new).collect();
+        Ok(Self { authorization, token, tickets, browsers })
     }
 }
 
@@ -210,7 +212,8 @@ impl Caller {
     /// [`Error::TooManyTries`]; [`Error::StoreUnavailable`].
     pub async fn identify(core: &Core, refusals: &Refusals, call: &Call<'_>) -> Result<Self, Error> {
         let credentials = Credentials::read(call.headers)?;
-        let browser = credentials.browser.and_then(|browser| core.browser(browser.expose()));
+        // A page elsewhere on the site can set another cookie of that name, which makes the browser's own no less good.
+        let browser = credentials.browsers.iter().find_map(|browser| core.browser(browser.expose()));
         let mut caller = Self {
             app: None,
             bearer: None,

@@ -6,7 +6,7 @@ use super::{
     model::{Session, SignedIn, User},
     password::Lane,
     secret::{BearerHash, Secret},
-    throttle::{PasswordTry, Source},
+    throttle::Source,
 };
 
 /// A session that was just opened.
@@ -31,7 +31,7 @@ impl Core {
         let shown = self.throttle.password(user_name, user.as_ref().map(|user| user.id), source);
         // Before it takes a place in the queue, and again when its turn has come: others may have been wrong meanwhile.
         self.throttle.ask(shown)?;
-        let lane = if matches!(shown, PasswordTry::Known { .. }) { Lane::Known } else { Lane::Anybody };
+        let lane = if shown.known { Lane::Known } else { Lane::Anybody };
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
         let right = self.hasher.verify(password, hash, lane, || self.throttle.count(shown)).await?;
         if right {

@@ -5,10 +5,11 @@
 //! - An address is an IPv4 address or an IPv6 /64. One that a good credential came from within a day has a high ceiling: a plant sits behind
 //!   one of them.
 //! - A browser that a user is known by, and an address that he himself has signed in well from within a month, has a count of its own for
-//!   him, and is bound by no other: nobody elsewhere can use it up.
+//!   him, and is bound by no other: nobody elsewhere can use it up, nor can another user of the same browser.
 //! - An app's right signature passes whatever was counted, unless its secret is so short that it could be guessed.
 //!
-//! The counts are in tables of fixed size, so that no number of names and addresses takes more memory; two that share a place share a count.
+//! All of it is in tables of fixed size, so that no number of names and addresses takes more memory. Two that share a place share a count,
+//! which costs a wait at worst; what makes a count milder (a good address, a user's own) is never taken for another's.
 
 use std::{
     fmt,
@@ -16,7 +17,7 @@ use std::{
     net::IpAddr,
     num::NonZeroU32,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -32,14 +33,16 @@ use super::{
 };
 
 /// How many places a table has.
-const PLACES: usize = 1 << 15;
+const PLACES: u64 = 1 << 15;
 /// For how long a good credential makes an address a good one.
 const GOOD_FOR: Duration = Duration::from_hours(24);
 
 /// How often there is one more wrong password for a name, once the free ones are used up.
 const NAME_EVERY: Duration = Duration::from_mins(5);
-/// How many wrong passwords in a row one name may have in a day, whatever operators chose (NIST SP 800-63B section 5.2.2).
+/// How many wrong passwords in a row one name may have in any day, whatever operators chose (NIST SP 800-63B section 5.2.2).
 const NAME_A_DAY: NonZeroU32 = NonZeroU32::new(100).unwrap();
+const HALF_A_DAY: NonZeroU32 = NonZeroU32::new(50).unwrap();
+const DAY: Duration = Duration::from_hours(24);
 /// How often there is one more failure for an address, once the free ones are used up.
 const ADDRESS_EVERY: Duration = Duration::from_secs(10);
 /// The same for a good one.
@@ -70,21 +73,20 @@ pub struct Source {
 
 impl Source {
     /// The part of the address that one party has for itself.
-    fn network(&self) -> [u8; 8] {
-        let mut network = [0; 8];
+    fn network(&self) -> Vec<u8> {
+        // Four bytes or eight, so that no address is taken for one of the other kind.
         match self.address.map(|address| address.to_canonical()) {
-            Some(IpAddr::V4(address)) => network[..4].copy_from_slice(&address.octets()),
-            Some(IpAddr::V6(address)) => network.copy_from_slice(address.octets().first_chunk::<8>().unwrap_or(&[0xff; 8])),
-            None => network = [0xff; 8],
+            Some(IpAddr::V4(address)) => address.octets().to_vec(),
+            Some(IpAddr::V6(address)) => address.octets()[..8].to_vec(),
+            None => Vec::new(),
         }
-        network
     }
 }
 
 /// A place in a table, and whether what is there is to change.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Cell {
-    place: usize,
+    place: u64,
     changes: bool,
 }
 
@@ -97,8 +99,34 @@ impl Table {
         Self((0..PLACES).map(|_| AtomicU64::new(0)).collect())
     }
 
-    fn at(&self, place: usize) -> &AtomicU64 {
-        &self.0[place % PLACES]
+    fn at(&self, place: u64) -> &AtomicU64 {
+        &self.0[usize::try_from(place % PLACES).unwrap_or_default()]
+    }
+}
+
+/// What is known for a while, by place. A place holds one note: the next one takes it over, and is never taken for it.
+struct Notes(Table);
+
+impl Notes {
+    /// The part of a place that tells it from others which share its number in the table. The rest holds the time, until the year 2097.
+    const TAG: u64 = !0 << 26;
+
+    fn minutes(at: Timestamp) -> u64 {
+        at.seconds() / 60
+    }
+
+    fn is(note: u64, place: u64, now: Timestamp) -> bool {
+        note & Self::TAG == place & Self::TAG && Self::minutes(now) < note & !Self::TAG
+    }
+
+    fn has(&self, place: u64, now: Timestamp) -> bool {
+        Self::is(self.0.at(place).load(Ordering::Acquire), place, now)
+    }
+
+    /// Notes it, and says whether it was noted before.
+    fn renew(&self, place: u64, now: Timestamp, lifetime: Duration) -> bool {
+        let note = place & Self::TAG | Self::minutes(now.after(lifetime)) & !Self::TAG;
+        Self::is(self.0.at(place).swap(note, Ordering::AcqRel), place, now)
     }
 }
 
@@ -124,33 +152,52 @@ impl StateStore for Table {
     }
 }
 
-/// The service's clock, for the rate limiter.
+/// The service's clock, but that it never goes back: everybody who has made a mistake would wait until it is again where it was.
 #[derive(Clone)]
-struct Wall(Arc<dyn Clock>);
+struct Steady {
+    clock: Arc<dyn Clock>,
+    /// What it showed last, and by how much it was set back so far.
+    seen: Arc<Mutex<(Timestamp, Duration)>>,
+}
 
-impl governor::clock::Clock for Wall {
+impl Steady {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, seen: Arc::default() }
+    }
+
+    fn time(&self) -> Timestamp {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, set_back) = &mut *seen;
+        let now = self.clock.now();
+        *set_back += last.since(now);
+        *last = now;
+        now.after(*set_back)
+    }
+}
+
+impl governor::clock::Clock for Steady {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
-        Duration::from_millis(self.0.now().millis())
+        Duration::from_millis(self.time().millis())
     }
 }
 
 /// Counts failures by place.
 struct Counter {
-    limiter: RateLimiter<Cell, Table, Wall, NoOpMiddleware<Duration>>,
+    limiter: RateLimiter<Cell, Table, Steady, NoOpMiddleware<Duration>>,
     table: Table,
     every: Duration,
 }
 
 impl Counter {
-    fn new(free: NonZeroU32, every: Duration, clock: &Wall) -> Self {
+    fn new(free: NonZeroU32, every: Duration, clock: &Steady) -> Self {
         let table = Table::new();
         let quota = Quota::with_period(every).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(free);
         Self { limiter: RateLimiter::new(quota, table.clone(), clock.clone()), table, every }
     }
 
-    fn check(&self, place: usize, changes: bool) -> Result<(), Error> {
+    fn check(&self, place: u64, changes: bool) -> Result<(), Error> {
         self.limiter.check_key(&Cell { place, changes }).map_err(|until| Error::TooManyTries {
             // In whole seconds, and never too early.
             retry_after: Duration::from_secs(until.wait_time_from(self.limiter.clock().now()).as_secs() + 1),
@@ -158,23 +205,23 @@ impl Counter {
     }
 
     /// Whether one more may be wrong.
-    fn ask(&self, place: usize) -> Result<(), Error> {
+    fn ask(&self, place: u64) -> Result<(), Error> {
         self.check(place, false)
     }
 
     /// Counts one.
-    fn count(&self, place: usize) -> Result<(), Error> {
+    fn count(&self, place: u64) -> Result<(), Error> {
         self.check(place, true)
     }
 
     /// Takes one back that was counted and turned out right.
-    fn take_back(&self, place: usize) {
+    fn take_back(&self, place: u64) {
         let every = u64::try_from(self.every.as_nanos()).unwrap_or(u64::MAX);
         let _ = self.table.at(place).fetch_update(Ordering::AcqRel, Ordering::Acquire, |known| Some(known.saturating_sub(every)));
     }
 
     /// Forgets all.
-    fn forget(&self, place: usize) {
+    fn forget(&self, place: u64) {
         self.table.at(place).store(0, Ordering::Release);
     }
 }
@@ -183,46 +230,76 @@ impl Counter {
 struct Kind {
     addresses: Counter,
     good_addresses: Counter,
-    /// Until when an address is a good one, in milliseconds since 1970.
-    good_until: Table,
+    /// The good addresses.
+    good: Notes,
 }
 
 impl Kind {
-    fn new(limits: Limits, clock: &Wall) -> Self {
+    fn new(limits: Limits, clock: &Steady) -> Self {
         Self {
             addresses: Counter::new(limits.per_address, ADDRESS_EVERY, clock),
             good_addresses: Counter::new(limits.per_good_address, GOOD_ADDRESS_EVERY, clock),
-            good_until: Table::new(),
+            good: Notes(Table::new()),
         }
     }
 
-    fn is_good(&self, network: usize, now: Timestamp) -> bool {
-        now.millis() < self.good_until.at(network).load(Ordering::Acquire)
+    fn is_good(&self, network: u64, now: Timestamp) -> bool {
+        self.good.has(network, now)
     }
 
-    fn counter(&self, network: usize, now: Timestamp) -> &Counter {
+    fn counter(&self, network: u64, now: Timestamp) -> &Counter {
         if self.is_good(network, now) { &self.good_addresses } else { &self.addresses }
     }
 
-    fn found_good(&self, network: usize, now: Timestamp) {
-        self.good_until.at(network).store(now.after(GOOD_FOR).millis(), Ordering::Release);
+    fn found_good(&self, network: u64, now: Timestamp) {
+        self.good.renew(network, now, GOOD_FOR);
+    }
+}
+
+/// The wrong passwords of accounts.
+struct Accounts {
+    spaced: Counter,
+    by_day: Counter,
+}
+
+impl Accounts {
+    fn new(limits: Limits, clock: &Steady) -> Self {
+        // Half of a day's comes back in the course of it, so that whoever uses it up has to go on guessing to keep it so.
+        let at_once = limits.per_name.clamp(HALF_A_DAY, NAME_A_DAY);
+        let come_back = NAME_A_DAY.get().saturating_sub(at_once.get()).max(1);
+        Self { spaced: Counter::new(limits.per_name, NAME_EVERY, clock), by_day: Counter::new(at_once, DAY / come_back, clock) }
+    }
+
+    fn ask(&self, place: u64) -> Result<(), Error> {
+        self.spaced.ask(place)?;
+        self.by_day.ask(place)
+    }
+
+    fn count(&self, place: u64) -> Result<(), Error> {
+        self.spaced.count(place)?;
+        self.by_day.count(place)
+    }
+
+    fn forget(&self, place: u64) {
+        self.spaced.forget(place);
+        self.by_day.forget(place);
     }
 }
 
 /// Counts what was wrong.
 pub struct Throttle {
     places: RandomState,
-    clock: Wall,
+    clock: Steady,
     passwords: Kind,
     signatures: Kind,
-    names: Counter,
-    names_by_day: Counter,
-    known: Counter,
-    /// Until when an address is a user's own, in milliseconds since 1970.
-    his_until: Table,
+    names: Accounts,
+    /// The same where the user is known.
+    known: Accounts,
+    /// The names and addresses of users who have signed in well from there.
+    his: Notes,
     apps: Counter,
-    /// Until when an app's signature from an address is nothing new, in milliseconds since 1970.
-    sources: Table,
+    /// The apps and addresses that a signature was right from.
+    sources: Notes,
 }
 
 impl fmt::Debug for Throttle {
@@ -233,46 +310,37 @@ impl fmt::Debug for Throttle {
 
 /// A password that somebody shows.
 #[derive(Clone, Copy, Debug)]
-pub enum PasswordTry {
-    /// With a browser that the user is known by, or at an address that is his.
-    Known {
-        /// The place that it is counted at.
-        counted: usize,
-        /// The place of the name and address.
-        his: usize,
-    },
-    /// Any other.
-    Anywhere {
-        /// The place of the name.
-        name: usize,
-        /// The place of the address.
-        network: usize,
-        /// The place of both.
-        his: usize,
-    },
+pub struct PasswordTry {
+    /// Whether he shows it with a browser that the user is known by, or at an address that is his.
+    pub known: bool,
+    /// The place that it is counted at: that of the name, or where he is known, that of him there.
+    account: u64,
+    /// The place of the address.
+    network: u64,
+    /// The place of the name and address.
+    his: u64,
 }
 
 impl Throttle {
     /// Counts from nothing.
     #[must_use]
     pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        let clock = Wall(clock);
+        let clock = Steady::new(clock);
         Self {
             places: RandomState::new(),
             passwords: Kind::new(limits, &clock),
             signatures: Kind::new(limits, &clock),
-            names: Counter::new(limits.per_name, NAME_EVERY, &clock),
-            names_by_day: Counter::new(NAME_A_DAY, Duration::from_hours(24), &clock),
-            known: Counter::new(limits.per_name, NAME_EVERY, &clock),
-            his_until: Table::new(),
+            names: Accounts::new(limits, &clock),
+            known: Accounts::new(limits, &clock),
+            his: Notes(Table::new()),
             apps: Counter::new(limits.per_address, ADDRESS_EVERY, &clock),
-            sources: Table::new(),
+            sources: Notes(Table::new()),
             clock,
         }
     }
 
-    fn place(&self, what: &[u8]) -> usize {
-        usize::try_from(self.places.hash_one(what)).unwrap_or_default()
+    fn place(&self, what: &[u8]) -> u64 {
+        self.places.hash_one(what)
     }
 
     /// A password that is shown for `name`, which is that of `user` if he is known.
@@ -280,11 +348,18 @@ impl Throttle {
     pub fn password(&self, name: &str, user: Option<UserId>, source: &Source) -> PasswordTry {
         let network = source.network();
         let his = self.place(&[name.as_bytes(), &[0], &network].concat());
-        match (&source.browser, user) {
-            (Some(browser), Some(user)) if browser.knows(user) => PasswordTry::Known { counted: self.place(browser.id()), his },
-            _ if self.clock.0.now().millis() < self.his_until.at(his).load(Ordering::Acquire) => PasswordTry::Known { counted: his, his },
-            _ => PasswordTry::Anywhere { name: self.place(name.as_bytes()), network: self.place(&network), his },
-        }
+        let browser = source.browser.as_ref().zip(user).filter(|(browser, user)| browser.knows(*user));
+        let known = match browser {
+            // Each of its users has a count of his own there.
+            Some((browser, user)) => Some(self.place(&[browser.id().as_slice(), user.as_bytes()].concat())),
+            None => Some(his).filter(|his| self.his.has(*his, self.clock.time())),
+        };
+        let account = known.unwrap_or_else(|| self.place(name.as_bytes()));
+        PasswordTry { known: known.is_some(), account, network: self.place(&network), his }
+    }
+
+    const fn accounts(&self, shown: PasswordTry) -> &Accounts {
+        if shown.known { &self.known } else { &self.names }
     }
 
     /// Whether a password may be tried at all.
@@ -292,14 +367,8 @@ impl Throttle {
     /// # Errors
     /// [`Error::TooManyTries`].
     pub fn ask(&self, shown: PasswordTry) -> Result<(), Error> {
-        match shown {
-            PasswordTry::Known { counted, .. } => self.known.ask(counted),
-            PasswordTry::Anywhere { name, network, .. } => {
-                self.names.ask(name)?;
-                self.names_by_day.ask(name)?;
-                self.passwords.counter(network, self.clock.0.now()).ask(network)
-            }
-        }
+        self.accounts(shown).ask(shown.account)?;
+        if shown.known { Ok(()) } else { self.passwords.counter(shown.network, self.clock.time()).ask(shown.network) }
     }
 
     /// Counts a password as wrong, before it is known whether it is: those that are tried at the same time count, too.
@@ -308,38 +377,26 @@ impl Throttle {
     /// [`Error::TooManyTries`].
     pub fn count(&self, shown: PasswordTry) -> Result<(), Error> {
         self.ask(shown)?;
-        match shown {
-            PasswordTry::Known { counted, .. } => self.known.count(counted),
-            PasswordTry::Anywhere { name, network, .. } => {
-                self.names.count(name)?;
-                self.names_by_day.count(name)?;
-                self.passwords.counter(network, self.clock.0.now()).count(network)
-            }
-        }
+        self.accounts(shown).count(shown.account)?;
+        if shown.known { Ok(()) } else { self.passwords.counter(shown.network, self.clock.time()).count(shown.network) }
     }
 
     /// Notes that a password that was counted is right.
     pub fn was_right(&self, shown: PasswordTry) {
-        let now = self.clock.0.now();
-        let (PasswordTry::Known { his, .. } | PasswordTry::Anywhere { his, .. }) = shown;
-        self.his_until.at(his).store(now.after(HIS_FOR).millis(), Ordering::Release);
-        match shown {
-            PasswordTry::Known { counted, .. } => self.known.forget(counted),
-            PasswordTry::Anywhere { name, network, .. } => {
-                self.names.forget(name);
-                self.names_by_day.forget(name);
-                self.passwords.counter(network, now).take_back(network);
-                self.passwords.found_good(network, now);
-            }
+        let now = self.clock.time();
+        self.accounts(shown).forget(shown.account);
+        if !shown.known {
+            self.passwords.counter(shown.network, now).take_back(shown.network);
         }
+        self.passwords.found_good(shown.network, now);
+        self.his.renew(shown.his, now, HIS_FOR);
     }
 
     /// Whether the app `ak` has not signed from there for a day.
     #[must_use]
     pub fn is_new_source(&self, ak: &str, source: &Source) -> bool {
-        let now = self.clock.0.now();
         let place = self.place(&[ak.as_bytes(), &[0], &source.network()].concat());
-        self.sources.at(place).swap(now.after(GOOD_FOR).millis(), Ordering::AcqRel) < now.millis()
+        !self.sources.renew(place, self.clock.time(), GOOD_FOR)
     }
 
     /// Notes whether a signature of the app `ak` is right, and whether its caller is to know it. `guessable` says that the app has a secret
@@ -348,8 +405,8 @@ impl Throttle {
     /// # Errors
     /// [`Error::TooManyTries`].
     pub fn signature(&self, ak: &str, source: &Source, right: bool, guessable: bool) -> Result<(), Error> {
-        let (app, network, now) = (self.place(ak.as_bytes()), self.place(&source.network()), self.clock.0.now());
-        let counters: &[(&Counter, usize)] = if self.signatures.is_good(network, now) {
+        let (app, network, now) = (self.place(ak.as_bytes()), self.place(&source.network()), self.clock.time());
+        let counters: &[(&Counter, u64)] = if self.signatures.is_good(network, now) {
             &[(&self.signatures.good_addresses, network)]
         } else {
             &[(&self.signatures.addresses, network), (&self.apps, app)]
@@ -382,6 +439,16 @@ mod tests {
         fn pass(&self, time: Duration) {
             self.0.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
         }
+
+        fn set_back(&self, time: Duration) {
+            self.0.fetch_sub(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
+        }
+    }
+
+    fn sign_in(throttle: &Throttle, name: &str, source: &Source) {
+        let right = throttle.password(name, None, source);
+        throttle.count(right).unwrap();
+        throttle.was_right(right);
     }
 
     fn throttle(per_name: u32, per_address: u32, per_good_address: u32) -> (Throttle, Stopped) {
@@ -434,7 +501,69 @@ mod tests {
         assert_eq!((0..10).filter(|_| wrong(&throttle, "a", &home)).count(), 3);
         assert_eq!((0..10).filter(|_| throttle.count(throttle.password("a", Some(user), &with_browser)).is_ok()).count(), 3);
         clock.pass(HIS_FOR);
-        assert!(matches!(throttle.password("a", None, &home), PasswordTry::Anywhere { .. }));
+        assert!(!throttle.password("a", None, &home).known);
+    }
+
+    #[test]
+    fn where_a_user_is_known_there_are_no_more_than_a_hundred_wrong_passwords_a_day_either() {
+        let (throttle, clock) = throttle(5, 1000, 1000);
+        let home = from("10.0.0.1");
+        sign_in(&throttle, "a", &home);
+        for _ in 0..3 {
+            let mut day = 0;
+            for _ in 0..24 * 60 / 5 {
+                clock.pass(NAME_EVERY);
+                day += (0..10).filter(|_| wrong(&throttle, "a", &home)).count();
+            }
+            assert!((45..=101).contains(&day), "{day} in a day");
+        }
+    }
+
+    #[test]
+    fn a_user_of_a_shared_browser_does_not_pay_for_another_ones_mistakes() {
+        let (throttle, _) = throttle(3, 1000, 1000);
+        let (one, other) = (UserId::from_bytes([1; 16]), UserId::from_bytes([2; 16]));
+        let shown_by = |user| {
+            let browser = Browser::of_session(crate::core::ids::SessionId::from_bytes([3; 16]), user);
+            throttle.password("a", Some(user), &Source { browser: Some(browser), ..from("10.0.0.1") })
+        };
+        assert_eq!((0..10).filter(|_| throttle.count(shown_by(one)).is_ok()).count(), 3);
+        assert!(throttle.ask(shown_by(other)).is_ok());
+    }
+
+    #[test]
+    fn no_number_of_sign_ins_makes_a_strangers_address_a_users_own_or_a_good_one() {
+        let (throttle, _) = throttle(3, 3, 100);
+        let address = |n: u32| Source { address: Some(std::net::Ipv4Addr::from(n).into()), browser: None };
+        // Every place of the tables is taken several times over.
+        for n in 0..10 * u32::try_from(PLACES).unwrap() {
+            let (here, n) = (address(n), n.to_string());
+            throttle.was_right(throttle.password("insider", None, &here));
+            assert!(throttle.signature(&n, &here, true, false).is_ok());
+            assert!(throttle.is_new_source(&n, &here));
+        }
+        for n in 0..1000 {
+            let stranger = address(u32::MAX - n);
+            assert!(!throttle.password("victim", None, &stranger).known);
+            let (network, now) = (throttle.place(&stranger.network()), throttle.clock.time());
+            assert!(!throttle.passwords.is_good(network, now) && !throttle.signatures.is_good(network, now));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nobody_wait_longer() {
+        let (throttle, clock) = throttle(1, 1000, 1000);
+        clock.pass(Duration::from_hours(48));
+        assert!(wrong(&throttle, "a", &from("10.0.0.1")));
+        // To before the service has started.
+        clock.set_back(Duration::from_hours(48));
+        assert!(!wrong(&throttle, "a", &from("10.0.0.1")));
+        assert!(wrong(&throttle, "b", &from("10.0.0.1")));
+        for _ in 0..3 {
+            clock.pass(NAME_EVERY);
+            assert!(wrong(&throttle, "a", &from("10.0.0.1")));
+            assert!(wrong(&throttle, "b", &from("10.0.0.1")));
+        }
     }
 
     #[test]
@@ -459,6 +588,7 @@ mod tests {
         assert_eq!(tries("10.0.0.1"), 3);
         assert_eq!(tries("::ffff:10.0.0.1"), 0, "the same address");
         assert_eq!(tries("10.0.0.2"), 3);
+        assert_eq!(tries("a00:2::1"), 3, "not the IPv4 address of the same bytes");
     }
 
     #[test]
@@ -469,6 +599,11 @@ mod tests {
         throttle.count(right).unwrap();
         throttle.was_right(right);
         let tries = || (0..100).filter(|n| wrong(&throttle, &format!("n{n}"), &source)).count();
+        assert_eq!(tries(), 50);
+        clock.pass(GOOD_FOR / 2);
+        // It stays one as long as people sign in well from it, those who are known there, too.
+        sign_in(&throttle, "a", &source);
+        clock.pass(GOOD_FOR / 2 + GOOD_FOR / 4);
         assert_eq!(tries(), 50);
         clock.pass(GOOD_FOR);
         assert_eq!(tries(), 3);

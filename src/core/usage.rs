@@ -87,12 +87,23 @@ impl Core {
         if counted.is_empty() {
             return Ok(());
         }
-        let stored = self.store.add_usage(counted.clone().into_iter().collect()).await;
-        if stored.is_err() {
-            for (app, usage) in counted {
-                self.usage.note(&app, |counted| counted.add(usage));
-            }
+        let mut taken = Taken { usage: &self.usage, counted };
+        self.store.add_usage(taken.counted.clone().into_iter().collect()).await?;
+        taken.counted.clear();
+        Ok(())
+    }
+}
+
+/// What was taken to be stored. It goes back when it was not, also when nobody waits for it any more.
+struct Taken<'a> {
+    usage: &'a Usage,
+    counted: HashMap<AppId, AppUsage>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for (app, usage) in self.counted.drain() {
+            self.usage.note(&app, |counted| counted.add(usage));
         }
-        stored
     }
 }

@@ -43,7 +43,7 @@ impl Operation {
     /// The name of the parameter that `name` spells, in whatever way: names are told apart without case and underscores.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&'static str> {
-        self.parameters.iter().copied().find(|parameter| folded(parameter) == folded(name))
+        self.parameters.iter().copied().find(|parameter| folded(parameter).eq(folded(name)))
     }
 
     /// The segments of `path` that stand for parameters, as they were sent, when `method` and `path` are bound to this operation.
@@ -67,8 +67,8 @@ impl Operation {
 }
 
 /// A name without what names are not told apart by.
-fn folded(name: &str) -> String {
-    name.chars().filter(|&c| c != '_').map(|c| c.to_ascii_lowercase()).collect()
+fn folded(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().filter(|&byte| byte != b'_').map(|byte| byte.to_ascii_lowercase())
 }
 
 /// Whether `name` is how a parameter is written: its JSON name, or its name in the proto.

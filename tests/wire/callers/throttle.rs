@@ -122,18 +122,10 @@ async fn b12_a_name_that_is_limited_is_limited_at_every_door() {
 async fn b13_nobody_can_keep_a_user_from_a_browser_or_an_address_that_he_is_known_by() {
     let world = World::own(low()).await;
     let (user, other) = (world.user().await, world.user().await);
-    let cookie_of = |reply: &Reply| {
-        let cookies = reply.headers_of("set-cookie");
-        let cookie = cookies.into_iter().find(|cookie| cookie.starts_with("suposBrowser=")).expect("a cookie by which it is known");
-        for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age="] {
-            assert!(cookie.contains(attribute), "{cookie}");
-        }
-        cookie.split(';').next().expect("a cookie").to_owned()
-    };
-    let browser = cookie_of(&world.call(Via::Envoy, &right(&user, "192.0.2.1")).await);
-    let others = cookie_of(&world.call(Via::Envoy, &right(&other, "192.0.2.3")).await);
+    let browser = browser_of(&world.call(Via::Envoy, &right(&user, "192.0.2.1")).await);
+    let others = browser_of(&world.call(Via::Envoy, &right(&other, "192.0.2.3")).await);
     // A browser that two have signed in with is known for both.
-    let shared = cookie_of(&world.call(Via::Envoy, &right(&other, "192.0.2.1").header("cookie", &browser)).await);
+    let shared = browser_of(&world.call(Via::Envoy, &right(&other, "192.0.2.1").header("cookie", &browser)).await);
     for n in 0..3 * NAME {
         world.call(Via::Envoy, &sign_in(&user.name, "wrong", &format!("198.51.100.{n}"))).await;
     }
@@ -161,6 +153,74 @@ async fn b13_nobody_can_keep_a_user_from_a_browser_or_an_address_that_he_is_know
     assert_eq!(looked_at, NAME);
     // It signs nobody in.
     world.call(Via::Envoy, &Call::new(Op::Authorize).by(Who::headers(vec![("cookie", browser)]))).await.refused(Case::Caller);
+}
+
+/// The cookie by which a browser is known from a sign-in on.
+fn browser_of(reply: &Reply) -> String {
+    let cookies = reply.headers_of("set-cookie");
+    let cookie = cookies.into_iter().find(|cookie| cookie.starts_with("suposBrowser=")).expect("a cookie by which it is known");
+    for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age="] {
+        assert!(cookie.contains(attribute), "{cookie}");
+    }
+    cookie.split(';').next().expect("a cookie").to_owned()
+}
+
+#[tokio::test]
+async fn b13_a_browser_that_several_users_share_has_a_count_for_each_of_them() {
+    let world = World::own(low()).await;
+    let (user, other) = (world.user().await, world.user().await);
+    let browser = browser_of(&world.call(Via::Envoy, &right(&user, "192.0.2.1")).await);
+    let shared = browser_of(&world.call(Via::Envoy, &right(&other, "192.0.2.1").header("cookie", &browser)).await);
+    let with = |call: Call| call.header("cookie", &shared);
+    for _ in 0..2 * NAME {
+        world.call(Via::Envoy, &with(sign_in(&other.name, "wrong", "192.0.2.1"))).await;
+    }
+    assert!(is_limited(&world.call(Via::Envoy, &with(right(&other, "192.0.2.1"))).await));
+    world.call(Via::Envoy, &with(right(&user, "192.0.2.1"))).await.ok();
+}
+
+#[tokio::test]
+async fn b13_a_second_cookie_of_that_name_does_not_make_a_browser_unknown() {
+    let world = World::own(low()).await;
+    let user = world.user().await;
+    let browser = browser_of(&world.call(Via::Envoy, &right(&user, "192.0.2.1")).await);
+    for n in 0..2 * NAME {
+        world.call(Via::Envoy, &sign_in(&user.name, "wrong", &format!("198.51.100.{n}"))).await;
+    }
+    // As a page of a neighbouring name can set.
+    for cookies in [format!("suposBrowser=x; {browser}"), format!("{browser}; suposBrowser=x")] {
+        world.call(Via::Envoy, &right(&user, "203.0.113.1").header("cookie", &cookies)).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a60_an_address_keeps_its_high_ceiling_as_long_as_users_sign_in_from_it_whom_it_knows() {
+    let mut world = World::own(low()).await;
+    let user = world.user().await;
+    // Half a day passes after each, so the first is a day and a half ago at the end.
+    for _ in 0..3 {
+        world.call(Via::Envoy, &right(&user, "192.0.2.1")).await.ok();
+        world.step(12 * 3600);
+    }
+    for _ in 0..2 * ADDRESS {
+        let reply = world.call(Via::Envoy, &sign_in(&unique("nobody"), "wrong", "192.0.2.1")).await;
+        assert!(!is_limited(&reply), "a low ceiling");
+    }
+}
+
+#[tokio::test]
+async fn a60_a_clock_that_is_set_back_makes_nobody_wait_longer() {
+    let mut world = World::own(low()).await;
+    let user = world.user().await;
+    world.step(3 * 24 * 3600);
+    for n in 0..2 * NAME {
+        world.call(Via::Envoy, &sign_in(&user.name, "wrong", &format!("198.51.100.{n}"))).await;
+    }
+    assert!(is_limited(&world.call(Via::Envoy, &right(&user, "192.0.2.1")).await));
+    world.step(-4 * 24 * 3600);
+    assert!(is_limited(&world.call(Via::Envoy, &right(&user, "192.0.2.1")).await));
+    world.step(301);
+    world.call(Via::Envoy, &right(&user, "192.0.2.1")).await.ok();
 }
 
 #[tokio::test]
