@@ -15,6 +15,8 @@ RUN mkdir src \
     && cargo build --release --locked --bin supos-auth \
     && rm -r src
 
+COPY templates templates
+COPY assets assets
 COPY src src
 # cargo goes by times, and the empty sources are younger than the real ones.
 RUN find src -type f -exec touch {} + \
