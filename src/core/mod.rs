@@ -1,6 +1,6 @@
 //! The rules of the service, each once. Knows nothing of gRPC, HTTP, SQL, the environment or the machine's clock.
 //!
-//! One file for each operation: [`sign_in`], [`authorize`], [`exchange`], [`refresh`], [`inspect`], [`sign_out`]; what administrators do
+//! One file for each operation: [`sign_in`], [`authorize`], [`exchange`], [`refresh`], [`inspect`], [`sign_out`] and, of its consequences, [`logouts`]; what administrators do
 //! is in [`apps`], [`users`] and [`signing_keys`].
 
 pub mod apps;
@@ -11,6 +11,7 @@ mod error;
 pub mod exchange;
 pub mod ids;
 pub mod inspect;
+pub mod logouts;
 pub mod model;
 pub mod password;
 pub mod redirect;

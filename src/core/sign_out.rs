@@ -9,7 +9,7 @@ impl Core {
     /// # Errors
     /// [`Error::StoreUnavailable`]: then it may go on.
     pub async fn sign_out(&self, session: SessionId) -> Result<(), Error> {
-        self.store.end_session(session).await?;
+        self.store.end_session(session, self.now()).await?;
         Ok(())
     }
 }
