@@ -127,6 +127,11 @@ random_id! {
     Incarnation, ""
 }
 
+random_id! {
+    /// The id of a third-party certification authority: 32 hexadecimal digits.
+    AuthorityId, ""
+}
+
 /// A refresh token family: what one redeemed code gave out, and all that came of it by refreshing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FamilyId {

@@ -61,6 +61,7 @@ impl Core {
             expires_at: now.after(self.settings.session_lifetime),
             idle_lifetime: self.settings.session_idle_lifetime,
             next_family: 0,
+            authority: None,
         };
         let user = self.store.open_session(session.clone(), user.password_hash.unwrap_or_default()).await?;
         let browser = self.remember_browser(source.browser, user.id)?;

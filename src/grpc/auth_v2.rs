@@ -109,7 +109,7 @@ async fn sign_out(call: Call, cookie: Cookie) -> Result<Answer<pb::SignOutRespon
         None if call.caller.showed_ticket() => call.core.store.flush().await?,
         None => {}
     }
-    let message = pb::SignOutResponse { code: DONE.to_owned(), message: OK.to_owned() };
+    let message = pb::SignOutResponse { code: DONE.to_owned(), message: OK.to_owned(), redirect_uri: None };
     Ok(Answer::from(message).with("set-cookie", cookie.cleared()))
 }
 

@@ -112,5 +112,5 @@ async fn sign_out(call: Call) -> Result<Answer<pb::SignOutResponse>, Error> {
         }
     };
     call.core.sign_out(token.family.session).await?;
-    Ok(pb::SignOutResponse { code: "100000000".to_owned(), message: "OK".to_owned() }.into())
+    Ok(pb::SignOutResponse { code: "100000000".to_owned(), message: "OK".to_owned(), redirect_uri: None }.into())
 }

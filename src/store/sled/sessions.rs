@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{SledStore, keys, txn::Txn};
+use super::{SledStore, authorities, keys, txn::Txn};
 use crate::{
     core::{
         Error,
@@ -14,6 +14,15 @@ use crate::{
     },
     store::{After, Kept, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge},
 };
+
+/// Opens a session.
+pub(super) fn open(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
+    let at = keys::session(session.id);
+    txn.put_raw(&keys::expiry(session.ends_at(), &at), Vec::new());
+    txn.put(&keys::ticket(&session.ticket), &session.id)?;
+    txn.put_raw(&keys::session_of(session.user, session.id), Vec::new());
+    txn.put(&at, session)
+}
 
 /// Ends a session.
 fn end(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
@@ -55,6 +64,8 @@ pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<()
                 end(txn, &session)?;
             }
         }
+    } else if key.starts_with(keys::AUTHORITIES) {
+        authorities::expire(txn, key, now)?;
     } else if key.starts_with(keys::CODES) || key.starts_with(keys::USED) {
         txn.remove(key);
     }
@@ -192,11 +203,7 @@ impl SessionStore for SledStore {
             if !user.enabled {
                 return Err(Error::UserDisabled);
             }
-            let at = keys::session(session.id);
-            txn.put_raw(&keys::expiry(session.ends_at(), &at), Vec::new());
-            txn.put(&keys::ticket(&session.ticket), &session.id)?;
-            txn.put_raw(&keys::session_of(session.user, session.id), Vec::new());
-            txn.put(&at, &session)?;
+            open(txn, &session)?;
             Ok(user)
         })
         .await
