@@ -1,7 +1,7 @@
 //! Which addresses the service calls (docs/api.md, "Outgoing calls"). The rule is asked for each address that is about to be connected to, so
 //! that no name can lead elsewhere between a check and its use.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use ipnet::IpNet;
 
@@ -21,19 +21,40 @@ impl Rules {
     #[must_use]
     pub fn allow(&self, address: SocketAddr) -> bool {
         let ip = plain(address.ip());
-        if self.own.iter().any(|own| own.port() == address.port() && is_own(plain(own.ip()), ip)) {
+        if is_of_another_protocol(address.port()) || self.own.iter().any(|own| own.port() == address.port() && is_own(plain(own.ip()), ip))
+        {
             return false;
         }
-        self.allowed.iter().any(|network| network.contains(&ip)) || !is_special(ip) && !(self.deny_private && is_private(ip))
+        self.allowed.iter().any(|network| network.contains(&ip)) || !(is_special(ip) || self.deny_private && is_private(ip))
     }
 }
 
-/// Whether a listener on `own` answers at `ip`. One on every address answers at whatever is this machine's, of which loopback is known.
+/// Whether a listener on `own` answers at `ip`. One on every address answers at whatever is this machine's.
 fn is_own(own: IpAddr, ip: IpAddr) -> bool {
-    own == ip || own.is_unspecified() && (ip.is_loopback() || ip.is_unspecified())
+    own == ip || own.is_unspecified() && (ip.is_loopback() || ip.is_unspecified() || is_this_machines(ip))
 }
 
-/// The IPv4 address that is written in an IPv6 one, in each way that leads there: mapped, compatible, NAT64 (RFC 6052), 6to4 (RFC 3056).
+/// Whether an address is one of this machine's: the kernel would then talk to it from itself. Asking sends nothing.
+fn is_this_machines(ip: IpAddr) -> bool {
+    let any = if ip.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let route = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((ip, 9)).and_then(|()| socket.local_addr()));
+    route.is_ok_and(|from| from.ip() == ip)
+}
+
+/// Ports of servers that would read an HTTP request as commands of their own: the "bad ports" of the Fetch standard, and stores.
+fn is_of_another_protocol(port: u16) -> bool {
+    const FETCH: [u16; 82] = [
+        0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110, 111, 113,
+        115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563,
+        587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669,
+        6679, 6697,
+    ];
+    const STORES: [u16; 5] = [3306, 5432, 6379, 11211, 27017];
+    FETCH.contains(&port) || STORES.contains(&port)
+}
+
+/// The IPv4 address that is written in an IPv6 one, in each way that leads there: mapped, compatible, translated (RFC 2765), NAT64
+/// (RFC 6052), 6to4 (RFC 3056).
 fn plain(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
     let embedded = |at: usize| {
@@ -42,7 +63,7 @@ fn plain(ip: IpAddr) -> IpAddr {
     };
     match v6.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => ip,
-        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] => embedded(12),
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => embedded(12),
         [0x2002, ..] => embedded(2),
         _ => ip,
     }
@@ -67,9 +88,13 @@ fn is_special(ip: IpAddr) -> bool {
                 || ip.is_multicast()
                 // Site-local, long deprecated.
                 || ip.segments()[0] & 0xffc0 == 0xfec0
-                // Teredo carries an IPv4 address that cannot be told from here.
+                // Teredo and NAT64 with a prefix of one's own (RFC 8215) carry IPv4 addresses that cannot be told from here.
                 || ip.segments()[..2] == [0x2001, 0]
-                || ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
+                || ip.segments()[..3] == [0x64, 0xff9b, 1]
+                // The metadata services of some clouds.
+                || ip.segments()[..2] == [0xfd00, 0xec2]
+                || ip == Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)
+                || ip == Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)
         }
     }
 }
@@ -113,13 +138,17 @@ mod tests {
             "::127.0.0.1",
             "64:ff9b::7f00:1",
             "64:ff9b::a9fe:a9fe",
+            "::ffff:0:127.0.0.1",
             "64:ff9b:1::7f00:1",
+            "64:ff9b:1:7f00:0:100::",
             "2002:7f00:1::",
             "fe80::1",
             "fec0::1",
             "ff02::1",
             "2001:0:1::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
         ] {
             assert!(!rules().allow(at(ip)), "{ip}");
         }
@@ -146,5 +175,22 @@ mod tests {
             assert!(!rules.allow(own.parse().unwrap()), "{own}");
         }
         assert!(!rules.allow("169.254.169.254:80".parse().unwrap()));
+    }
+
+    #[test]
+    fn ports_of_other_protocols_are_never_called() {
+        for port in [22, 25, 6379] {
+            let allowed = vec!["93.184.215.14/32".parse().unwrap()];
+            assert!(!Rules { allowed, ..rules() }.allow(SocketAddr::new("93.184.215.14".parse().unwrap(), port)), "{port}");
+        }
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_known_at_each_address_of_this_machine() {
+        let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
+        // The address that this machine would call others from. Nothing is sent.
+        let Ok(own) = probe.connect("192.0.2.1:9").and_then(|()| probe.local_addr()) else { return };
+        let rules = Rules { own: vec!["0.0.0.0:50051".parse().unwrap()], ..rules() };
+        assert!(!rules.allow(SocketAddr::new(own.ip(), 50051)), "{own}");
     }
 }
