@@ -1,6 +1,6 @@
 //! Where the service listens, and what it serves there.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, http::StatusCode, middleware, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -78,6 +78,15 @@ impl Listeners {
         Ok(Self { grpc, ops, edge })
     }
 
+    /// The addresses that were bound.
+    pub(super) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let edge = match &self.edge {
+            Edge::Unix(_) => None,
+            Edge::Tcp(listener, _) => Some(listener),
+        };
+        [Some(&self.grpc), Some(&self.ops), edge].into_iter().flatten().map(TcpListener::local_addr).collect()
+    }
+
     /// Serves on every listener, until `stopping`.
     pub(super) fn serve(
         self,
@@ -135,7 +144,7 @@ impl Listeners {
     }
 }
 
-async fn bind(listener: &'static str, address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, StartError> {
+async fn bind(listener: &'static str, address: SocketAddr, flag: &str) -> Result<TcpListener, StartError> {
     let bound =
         TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}; {flag} chooses another address"))?;
     tracing::info!(listener, address = %bound.local_addr()?, "listening");

@@ -21,6 +21,7 @@ use crate::{
     config::ServeArgs,
     core::{
         Core,
+        authorities::calls::Calls,
         clock::{Clock, SystemClock},
         password::Hasher,
         seal::Vault,
@@ -30,6 +31,7 @@ use crate::{
     },
     grpc::gate::Gate,
     issuer::Issuer,
+    outbound,
     store::{Identity, Maintenance as _, Store, sled::SledStore},
     telemetry,
 };
@@ -67,6 +69,8 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
 
     let core = Arc::new(build(&args).await?);
     let listeners = Listeners::bind(&args).await?;
+    let outbound = outbound::Client::new(args.outbound_rules(listeners.addresses()?))?;
+    core.authority_calls.by(Box::new(outbound));
     let gate = Gate::new(Arc::clone(&core), Refusals::start(), &args.public_url, args.switched_off());
     let (stop, stopping) = watch::channel(false);
     let mut health = health::Health::new(!args.no_admin).await;
@@ -149,6 +153,7 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         throttle: Throttle::new(args.limits(), Arc::clone(&clock)),
         stand_in: StandIn::default(),
         usage: Usage::default(),
+        authority_calls: Calls::default(),
         clock,
         settings: args.settings(),
         on_password_changed: Box::new(initial_password.clone()),

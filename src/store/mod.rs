@@ -168,6 +168,9 @@ pub trait SessionStore {
     /// The live session that a ticket names.
     async fn session_of_ticket(&self, ticket: &BearerHash, now: Timestamp) -> Result<Option<SignedIn>, Error>;
 
+    /// The session of this id, if it has not ended.
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, Error>;
+
     /// At most `limit` live sessions by id, of one user or of all, each with the apps that hold tokens of it. The second value is where
     /// to go on, if there may be more.
     async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error>;

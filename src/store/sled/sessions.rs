@@ -215,6 +215,10 @@ impl SessionStore for SledStore {
         Ok(self.enabled_user(session.user)?.map(|user| SignedIn { session, user }))
     }
 
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, Error> {
+        self.get(&keys::session(id))
+    }
+
     async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error> {
         let tree = self.tree.clone();
         let scan = move || {
