@@ -156,6 +156,11 @@ pub struct ServeArgs {
     #[arg(long, env = "SUPOS_AUTH_OUTBOUND_DENY_PRIVATE", action = ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
     pub outbound_deny_private: bool,
 
+    /// Refuse those who show no credential when they register a third-party authority (operation 2). Without it what they register waits
+    /// for an administrator to enable it.
+    #[arg(long, env = "SUPOS_AUTH_NO_ANONYMOUS_AUTHORITIES", action = ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_anonymous_authorities: bool,
+
     /// How the log is written, to standard error.
     #[arg(long, env = "SUPOS_AUTH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -252,6 +257,8 @@ impl ServeArgs {
             signing_key_lead: Duration::from_secs(self.signing_key_lead),
             signing_key_lifetime: Duration::from_secs(self.signing_key_lifetime),
             min_password_length: usize::try_from(self.min_password_length).unwrap_or(64),
+            public_url: self.issuer(),
+            anonymous_authorities: !self.no_anonymous_authorities,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
     config::ServeArgs,
     core::{
         Core,
+        authorities::calls::Calls,
         clock::{Clock, SystemClock},
         password::Hasher,
         seal::Vault,
@@ -70,6 +71,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let core = Arc::new(build(&args).await?);
     let listeners = Listeners::bind(&args).await?;
     let outbound = outbound::Client::new(args.outbound_rules(listeners.addresses()?))?;
+    core.authority_calls.by(Box::new(outbound.clone()));
     let gate = Gate::new(Arc::clone(&core), Refusals::start(), &args.public_url, args.switched_off());
     let (stop, stopping) = watch::channel(false);
     let mut health = health::Health::new(!args.no_admin).await;
@@ -153,6 +155,7 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         throttle: Throttle::new(args.limits(), Arc::clone(&clock)),
         stand_in: StandIn::default(),
         usage: Usage::default(),
+        authority_calls: Calls::default(),
         clock,
         settings: args.settings(),
         on_password_changed: Box::new(initial_password.clone()),

@@ -1,7 +1,7 @@
 //! The cookies that a browser gets. They have no `Domain`, no script reads them, and where the public URL is https they are for https alone.
 
-use super::{BROWSER_COOKIE, TICKET_COOKIE};
-use crate::core::browser;
+use super::{BINDING_COOKIE, BROWSER_COOKIE, TICKET_COOKIE};
+use crate::core::{authorities::dance, browser};
 
 /// Makes cookies.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,18 @@ impl Cookies {
     #[must_use]
     pub fn of_browser(self, browser: &str) -> String {
         format!("{}; Max-Age={}", self.holding(BROWSER_COOKIE, browser, "/"), browser::LIFETIME.as_secs())
+    }
+
+    /// What the browser shows when it comes back from an authority.
+    #[must_use]
+    pub fn of_binding(self, binding: &str) -> String {
+        format!("{}; Max-Age={}", self.holding(BINDING_COOKIE, binding, "/"), dance::STATE_LIFETIME.as_secs())
+    }
+
+    /// The sign-in at an authority that the browser had begun is over.
+    #[must_use]
+    pub fn without_binding(self) -> String {
+        format!("{}; Max-Age=0", self.holding(BINDING_COOKIE, "", "/"))
     }
 
     /// Something that only our own pages need, as long as the browser is open.

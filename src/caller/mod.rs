@@ -14,6 +14,7 @@ pub use self::{cookies::Cookies, refusals::Refusals};
 use crate::{
     core::{
         Core, Error, Problem,
+        authorities::Registrar,
         ids::AppId,
         inspect::Asker,
         model::{Grant, SignedIn, User},
@@ -33,6 +34,8 @@ pub const TICKET_COOKIE: &str = "suposTicket";
 pub const BROWSER_COOKIE: &str = "suposBrowser";
 /// How many cookies of that name are looked at.
 const MAX_BROWSERS: usize = 8;
+/// The cookie of a browser that has begun to sign in at a third-party authority.
+pub const BINDING_COOKIE: &str = "suposThird";
 /// The header that deployed clients put an access token in, beside a signature.
 const TOKEN_HEADER: &str = "token";
 
@@ -83,6 +86,7 @@ struct Credentials {
     token: Option<Secret>,
     tickets: Vec<Secret>,
     browsers: Vec<Secret>,
+    binding: Option<Secret>,
 }
 
 #[derive(Debug)]
@@ -119,7 +123,8 @@ impl Credentials {
             }
         }
         let browsers = cookies(headers, BROWSER_COOKIE).take(MAX_BROWSERS).map(Secret::new).collect();
-        Ok(Self { authorization, token, tickets, browsers })
+        let binding = cookies(headers, BINDING_COOKIE).next().map(Secret::new);
+        Ok(Self { authorization, token, tickets, browsers, binding })
     }
 }
 
@@ -191,6 +196,7 @@ pub struct Caller {
     /// A browser sent this on behalf of a page of another site.
     cross_site: bool,
     source: Source,
+    binding: Option<Secret>,
 }
 
 impl Bearer {
@@ -222,6 +228,7 @@ impl Caller {
             refused: false,
             cross_site: is_cross_site(call.headers, call.public_origin),
             source: Source { address: call.address, browser },
+            binding: credentials.binding,
         };
         let mut tickets = credentials.tickets;
         match (credentials.authorization, call.schemes) {
@@ -267,6 +274,12 @@ impl Caller {
     #[must_use]
     pub const fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// What the browser shows that it was given when it began to sign in at an authority.
+    #[must_use]
+    pub const fn binding(&self) -> Option<&Secret> {
+        self.binding.as_ref()
     }
 
     fn grant(&self) -> Option<&Grant> {
@@ -368,6 +381,27 @@ impl Caller {
         let asker = self.asker(Right::SessionsEnd)?;
         let by_cookie = self.app.is_none() && self.bearer.is_none();
         if by_cookie && self.cross_site { Err(Error::NotAllowed) } else { Ok(asker) }
+    }
+
+    /// Whoever registers an authority. Where `anybody` is false, somebody of whom nothing is known may not.
+    ///
+    /// # Errors
+    /// [`Error::CredentialRequired`], [`Error::CredentialRefused`]; [`Error::Parameter`] when there are two tickets; [`Error::NotAllowed`]
+    /// when a page of another site has a browser do it with the user's cookie.
+    pub fn registrar(&self, anybody: bool) -> Result<Registrar<'_>, Error> {
+        // Whoever shows a credential means to be known by it.
+        if self.refused {
+            return Err(Error::CredentialRefused);
+        }
+        let ticket = self.ticket()?;
+        let shows_more = self.app.is_some() || self.bearer.is_some();
+        if !shows_more && ticket.is_some() && self.cross_site {
+            return Err(Error::NotAllowed);
+        }
+        if self.has(Right::IdentityProvidersWrite) {
+            return Ok(Registrar::Entitled);
+        }
+        if shows_more || ticket.is_some() || anybody { Ok(Registrar::Other(&self.source)) } else { Err(Error::CredentialRequired) }
     }
 
     /// The session that a browser's ticket names, to be ended.

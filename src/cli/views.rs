@@ -16,19 +16,19 @@ pub(crate) trait Received<M>: From<M> {
 impl<M, V: From<M>> Received<M> for V {}
 
 /// An RFC 3339 time, or none.
-type Time = Option<String>;
+pub(crate) type Time = Option<String>;
 
-fn time(time: Option<Timestamp>) -> Time {
+pub(crate) fn time(time: Option<Timestamp>) -> Time {
     time.map(|time| time.to_string())
 }
 
 /// A time for people: whole seconds.
-fn shown(time: &Time) -> String {
+pub(crate) fn shown(time: &Time) -> String {
     let text = time.as_deref().unwrap_or_default();
     text.split_once('.').map_or_else(|| text.to_owned(), |(seconds, _)| format!("{seconds}Z"))
 }
 
-fn yes_no(value: bool) -> String {
+pub(crate) fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
 

@@ -144,6 +144,11 @@ impl LogoutId {
     }
 }
 
+random_id! {
+    /// The id of a third-party certification authority: 32 hexadecimal digits.
+    AuthorityId, ""
+}
+
 /// A refresh token family: what one redeemed code gave out, and all that came of it by refreshing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FamilyId {

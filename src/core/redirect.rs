@@ -40,7 +40,7 @@ fn parse_entry(entry: &str) -> Option<Entry> {
 }
 
 /// Parses a URL that hides nothing: what a browser makes of it is what is compared.
-fn parse(text: &str) -> Option<Url> {
+pub(super) fn parse(text: &str) -> Option<Url> {
     if text.len() > MAX_REDIRECT_URI || text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
         return None;
     }

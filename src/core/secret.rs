@@ -87,6 +87,18 @@ impl BearerHash {
         Self::of_parts(&[b"logout", incarnation, app.as_bytes(), origin.as_bytes(), logout_uri.as_bytes()])
     }
 
+    /// The hash of what makes a sign-in at an authority the only one of its kind.
+    #[must_use]
+    pub fn of_sign_in(value: &str) -> Self {
+        Self::of(b"sign-in", value)
+    }
+
+    /// The hash of what a browser shows that has begun a sign-in at an authority.
+    #[must_use]
+    pub fn of_binding(value: &str) -> Self {
+        Self::of(b"binding", value)
+    }
+
     fn of(kind: &[u8], value: &str) -> Self {
         Self::of_parts(&[kind, value.as_bytes()])
     }

@@ -64,7 +64,7 @@ pub enum PasswordOwner {
 }
 
 /// Checks a text of a record.
-fn check_text(field: &str, text: &str) -> Result<(), Error> {
+pub(super) fn check_text(field: &str, text: &str) -> Result<(), Error> {
     if text.len() > MAX_TEXT {
         return Err(Error::parameter(field, Problem::TooLong));
     }

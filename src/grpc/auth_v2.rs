@@ -9,7 +9,15 @@ use super::{
 };
 use crate::{
     caller::Cookies,
-    core::{Core, Error, Tokens, sign_in::Opened},
+    core::{
+        Core, Error, Problem, Tokens,
+        authorities::{
+            AuthoritySpec, NewAuthority,
+            dance::{Arrived, Callback},
+        },
+        secret::Secret,
+        sign_in::Opened,
+    },
 };
 
 /// The service.
@@ -29,7 +37,7 @@ impl pb::auth_service_server::AuthService for Service {
         &self,
         request: Request<pb::CreateIdentityProviderRequest>,
     ) -> Result<Response<pb::CreateIdentityProviderResponse>, Status> {
-        self.0.serve("/supos.auth.v2.AuthService/CreateIdentityProvider", request, not_offered).await
+        self.0.serve("/supos.auth.v2.AuthService/CreateIdentityProvider", request, create_identity_provider).await
     }
 
     async fn authorize(&self, request: Request<pb::AuthorizeRequest>) -> Result<Response<pb::AuthorizeResponse>, Status> {
@@ -50,7 +58,9 @@ impl pb::auth_service_server::AuthService for Service {
         &self,
         request: Request<pb::CompleteThirdPartySignInRequest>,
     ) -> Result<Response<pb::CompleteThirdPartySignInResponse>, Status> {
-        self.0.serve("/supos.auth.v2.AuthService/CompleteThirdPartySignIn", request, not_offered).await
+        let cookies = self.0.cookies;
+        let rpc = "/supos.auth.v2.AuthService/CompleteThirdPartySignIn";
+        self.0.serve(rpc, request, |call| complete_third_party_sign_in(call, cookies)).await
     }
 
     async fn get_jwks(&self, request: Request<pb::GetJwksRequest>) -> Result<Response<pb::GetJwksResponse>, Status> {
@@ -58,9 +68,70 @@ impl pb::auth_service_server::AuthService for Service {
     }
 }
 
-/// Operations that come with third-party certification authorities.
-async fn not_offered<T>(_: Call) -> Result<Answer<T>, Error> {
-    Err(Error::NotOffered)
+/// The name of a field of an authority as this operation has it.
+fn field_of_authority(error: Error) -> Error {
+    let of = |name: &str| match name {
+        "display_name" => "clientName",
+        "client_id" => "clientId",
+        "client_secret" => "clientSecret",
+        "authorization_uri" => "authorizationUri",
+        "token_uri" => "tokenUri",
+        "userinfo_uri" => "userinfoUri",
+        _ => "logoutUri",
+    };
+    match error {
+        Error::Parameter { name, problem } => Error::parameter(of(&name), problem),
+        other => other,
+    }
+}
+
+async fn create_identity_provider(call: Call) -> Result<Answer<pb::CreateIdentityProviderResponse>, Error> {
+    let registrar = call.caller.registrar(call.core.settings.anonymous_authorities)?;
+    let parameters = call.parameters()?;
+    parameters.exactly("clientType", "internal")?;
+    parameters.exactly("protocolType", "bluetron")?;
+    let text = |name| parameters.required(name).map(str::to_owned);
+    let new = NewAuthority {
+        enabled: parameters.flag("enabled")?,
+        client_secret: parameters.secret("clientSecret")?,
+        spec: AuthoritySpec {
+            display_name: parameters.optional("clientName").unwrap_or_default().to_owned(),
+            client_id: text("clientId")?,
+            authorization_uri: text("authorizationUri")?,
+            token_uri: text("tokenUri")?,
+            userinfo_uri: text("userinfoUri")?,
+            logout_uri: text("logoutUri")?,
+            link_by_name: true,
+            create_users: false,
+        },
+    };
+    let authority = call.core.register_authority(new, registrar).await.map_err(field_of_authority)?;
+    let waits = authority.pending.is_some();
+    tracing::info!(authority = %authority.id, waits, "an authority was registered: {}", authority.name.escape_default());
+    let redirect_uri = call.core.third_party_redirect_uri();
+    Ok(pb::CreateIdentityProviderResponse { redirect_uri, enabled: authority.enabled }.into())
+}
+
+async fn complete_third_party_sign_in(call: Call, cookies: Cookies) -> Result<Answer<pb::CompleteThirdPartySignInResponse>, Error> {
+    let parameters = call.parameters()?;
+    if parameters.optional("protocolType").is_some_and(|word| word != "bluetron") {
+        return Err(Error::parameter("protocolType", Problem::NotAllowed));
+    }
+    let callback = Callback {
+        state: parameters.required("state")?,
+        code: parameters.optional("code"),
+        error: parameters.optional("error"),
+        binding: call.caller.binding().map(Secret::expose),
+        source: call.caller.source().clone(),
+    };
+    let Arrived { opened, way_back } = call.core.complete_at_authority(callback).await?;
+    let Opened { signed_in, ticket, browser } = opened;
+    let authority = signed_in.session.authority.map(tracing::field::display);
+    tracing::info!(user = %signed_in.user.id, session = %signed_in.session.id, authority, "a user has signed in at an authority");
+    let message = pb::CompleteThirdPartySignInResponse { code: DONE.to_owned(), message: OK.to_owned() };
+    let answer = convert::redirect(&call, message, way_back);
+    let answer = answer.with("set-cookie", cookies.of_ticket(ticket.expose())).with("set-cookie", cookies.of_browser(browser.expose()));
+    Ok(answer.with("set-cookie", cookies.without_binding()))
 }
 
 async fn token(call: Call) -> Result<Answer<pb::TokenResponse>, Error> {
@@ -102,8 +173,8 @@ async fn sign_in(call: Call, cookies: Cookies) -> Result<Answer<pb::SignInRespon
 
 async fn sign_out(call: Call, cookies: Cookies) -> Result<Answer<pb::SignOutResponse>, Error> {
     call.parameters()?;
-    convert::sign_out_of_browser(&call).await?;
-    let message = pb::SignOutResponse { code: DONE.to_owned(), message: OK.to_owned() };
+    let redirect_uri = convert::sign_out_of_browser(&call).await?;
+    let message = pb::SignOutResponse { code: DONE.to_owned(), message: OK.to_owned(), redirect_uri };
     Ok(Answer::from(message).with("set-cookie", cookies.without_ticket()))
 }
 

@@ -109,6 +109,6 @@ async fn sign_out(call: Call) -> Result<Answer<pb::SignOutResponse>, Error> {
             call.core.read_for(&asker, access_token?)?
         }
     };
-    call.core.sign_out(token.family.session).await?;
-    Ok(pb::SignOutResponse { code: "100000000".to_owned(), message: "OK".to_owned() }.into())
+    let redirect_uri = call.core.sign_out(token.family.session).await?;
+    Ok(pb::SignOutResponse { code: "100000000".to_owned(), message: "OK".to_owned(), redirect_uri }.into())
 }

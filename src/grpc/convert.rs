@@ -56,13 +56,13 @@ pub async fn authorize(call: &Call, names_app: bool) -> Result<Authorized, Error
     call.core.authorize(&user.signed_in.session, user.by_token_of, request).await
 }
 
-/// Operation 12.
-pub async fn sign_out_of_browser(call: &Call) -> Result<(), Error> {
+/// Operation 12. Gives where the authority that the user had signed in at signs him out, if he had.
+pub async fn sign_out_of_browser(call: &Call) -> Result<Option<String>, Error> {
     match call.caller.ending()? {
         Some(signed_in) => call.core.sign_out(signed_in.session.id).await,
         // Somebody else may be ending that session right now: nobody is told that it has ended before that is on disk.
-        None if call.caller.showed_ticket() => call.core.store.flush().await,
-        None => Ok(()),
+        None if call.caller.showed_ticket() => call.core.store.flush().await.map(|()| None),
+        None => Ok(None),
     }
 }
 

@@ -67,6 +67,8 @@ pub fn parameter_of(error: &Error) -> Option<&str> {
         Error::CodeRefused | Error::CodeReplayed => Some("code"),
         Error::RefreshTokenRefused | Error::RefreshTokenReplayed => Some("refreshToken"),
         Error::AccessTokenRefused => Some("accessToken"),
+        Error::AuthorityExists => Some("clientName"),
+        Error::StateRefused => Some("state"),
         _ => None,
     }
 }
@@ -82,8 +84,13 @@ fn metadata(error: &Error, row: Row, dialect: Dialect) -> MetadataMap {
             metadata.append("www-authenticate", MetadataValue::from_static(challenge));
         }
     }
+    if let Some(http) = row.http {
+        metadata.insert("x-http-status", MetadataValue::from(http));
+    }
     let retry_after = match error {
         Error::Busy { retry_after } | Error::TooManyTries { retry_after } => Some(retry_after.as_secs().max(1)),
+        // What an authority was asked cannot be asked again: the sign-in begins anew.
+        Error::AuthorityTokenFailed(_) | Error::AuthorityUserFailed(_) => None,
         _ if row.code == Code::Unavailable => Some(5),
         _ => None,
     };

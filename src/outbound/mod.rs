@@ -8,6 +8,7 @@
 //! Knows nothing of apps, sessions or tokens.
 
 pub mod address;
+mod authorities;
 mod client;
 mod connect;
 

@@ -15,9 +15,9 @@ use async_trait::async_trait;
 use crate::core::{
     Error,
     clock::Timestamp,
-    ids::{AppId, FamilyId, LogoutId, SessionId, UserId},
+    ids::{AppId, AuthorityId, FamilyId, LogoutId, SessionId, UserId},
     logouts::{Outcome, OwedLogout},
-    model::{App, Code, Family, Grant, Session, SignedIn, SigningKey, User},
+    model::{App, Authority, Code, Family, Grant, Link, Session, SignedIn, SigningKey, User},
     seal::Sealed,
     secret::BearerHash,
     usage::AppUsage,
@@ -172,6 +172,9 @@ pub trait SessionStore {
     /// The live session that a ticket names.
     async fn session_of_ticket(&self, ticket: &BearerHash, now: Timestamp) -> Result<Option<SignedIn>, Error>;
 
+    /// The session of this id, if it has not ended.
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, Error>;
+
     /// At most `limit` live sessions by id, of one user or of all, each with the apps that hold tokens of it. The second value is where
     /// to go on, if there may be more.
     async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error>;
@@ -231,6 +234,103 @@ pub trait LogoutStore {
 
     /// Resolves when calls have come to be owed since it last did, and are on disk. It may also resolve for no reason.
     async fn logouts_owed(&self);
+}
+
+/// The most authorities that may wait for an administrator at a time.
+pub const MAX_PENDING: usize = 20;
+/// The most of them that one network may have registered.
+pub const MAX_PENDING_OF_NETWORK: usize = 3;
+
+/// Somebody whom an authority has signed in.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The session to open. Whose it is, is found.
+    pub session: Session,
+    /// The authority.
+    pub authority: AuthorityId,
+    /// Who he is there.
+    pub subject: String,
+    /// The name that he has there, if a user may have it.
+    pub name: Option<String>,
+    /// The user to make where nobody has that name.
+    pub newcomer: Option<User>,
+}
+
+/// A link, and between whom it is.
+#[derive(Clone, Debug)]
+pub struct Linked {
+    /// The authority.
+    pub authority: AuthorityId,
+    /// The user there.
+    pub subject: String,
+    /// The user here.
+    pub user: User,
+    /// The link.
+    pub link: Link,
+}
+
+/// Whose links are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinksOf {
+    /// An authority's.
+    Authority(AuthorityId),
+    /// A user's.
+    User(UserId),
+}
+
+/// Third-party certification authorities, and who their users are here.
+#[async_trait]
+pub trait AuthorityStore {
+    /// Registers an authority. One that waits for an administrator is bound by [`MAX_PENDING`] and [`MAX_PENDING_OF_NETWORK`]; any other
+    /// takes the place of one of the same name that waits.
+    ///
+    /// # Errors
+    /// [`Error::AuthorityExists`]; [`Error::TooManyTries`] when too many wait.
+    async fn register_authority(&self, authority: Authority, now: Timestamp) -> Result<(), Error>;
+
+    /// The authority of this id.
+    async fn authority(&self, id: AuthorityId, now: Timestamp) -> Result<Option<Authority>, Error>;
+
+    /// The authority of this name.
+    async fn authority_named(&self, name: &str, now: Timestamp) -> Result<Option<Authority>, Error>;
+
+    /// At most `limit` authorities by name.
+    async fn authorities(&self, after: After<String>, limit: usize, now: Timestamp) -> Result<Vec<Authority>, Error>;
+
+    /// Changes an authority, and gives it as it is then.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::AuthorityExists`] when another one has its new name; whatever `change` refuses with.
+    async fn update_authority(&self, id: AuthorityId, change: Change<Authority>, now: Timestamp) -> Result<Authority, Error>;
+
+    /// Deletes an authority and its links.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    async fn delete_authority(&self, id: AuthorityId, now: Timestamp) -> Result<(), Error>;
+
+    /// Says who a user of an authority is here. A link to the same user that is there already is made anew.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::AlreadyExists`] with the name `subject` when he is somebody else.
+    async fn link_user(&self, authority: AuthorityId, subject: String, link: Link) -> Result<Linked, Error>;
+
+    /// Removes a link.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    async fn unlink_user(&self, authority: AuthorityId, subject: String) -> Result<(), Error>;
+
+    /// At most `limit` links, by authority and subject.
+    async fn links(&self, of: LinksOf, after: After<(AuthorityId, String)>, limit: usize) -> Result<Vec<Linked>, Error>;
+
+    /// Opens a session for somebody whom an authority has signed in, if the authority is enabled at that moment. His link says who he is.
+    /// Without one he is the user of his name, if the authority links by name and that user has no rights, or the newcomer, if the
+    /// authority creates users and nobody has the name; the link is stored.
+    ///
+    /// # Errors
+    /// [`Error::AuthorityOff`], [`Error::AuthorityUserUnknown`], [`Error::UserDisabled`].
+    async fn open_session_of(&self, arrival: Arrival) -> Result<User, Error>;
 }
 
 /// What was used up.
@@ -305,7 +405,18 @@ pub trait Maintenance {
 
 /// A store.
 pub trait Store:
-    AppStore + UserStore + SessionStore + LogoutStore + ReplayStore + UsageStore + SigningKeyStore + Maintenance + fmt::Debug + Send + Sync
+    AppStore
+    + UserStore
+    + SessionStore
+    + LogoutStore
+    + AuthorityStore
+    + ReplayStore
+    + UsageStore
+    + SigningKeyStore
+    + Maintenance
+    + fmt::Debug
+    + Send
+    + Sync
 {
 }
 
@@ -314,6 +425,7 @@ impl<T> Store for T where
         + UserStore
         + SessionStore
         + LogoutStore
+        + AuthorityStore
         + ReplayStore
         + UsageStore
         + SigningKeyStore

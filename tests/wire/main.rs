@@ -2,6 +2,7 @@
 
 mod admin_api;
 mod answers;
+mod authorities;
 mod authorize;
 mod browser;
 mod callers;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{SledStore, keys, sessions, txn::Txn};
+use super::{SledStore, authorities, keys, sessions, txn::Txn};
 use crate::{
     core::{
         Error,
@@ -102,6 +102,13 @@ fn note_administrator(txn: &mut Txn<'_>, user: &User, deleted: bool) -> Result<(
     Ok(())
 }
 
+/// Makes a user whose name nobody has.
+pub(super) fn create_user(txn: &mut Txn<'_>, user: &User) -> Result<(), Error> {
+    txn.put(&keys::user(user.id), user)?;
+    txn.put(&keys::user_name(&user.name), &user.id)?;
+    note_administrator(txn, user, false)
+}
+
 #[async_trait]
 impl UserStore for SledStore {
     async fn create_users(&self, users: Vec<User>) -> Result<(), Error> {
@@ -112,9 +119,7 @@ impl UserStore for SledStore {
                 if txn.has(&name)? || !seen.insert(&user.name) {
                     return Err(Error::AlreadyExists { name: format!("steps[{index}].user.user_name") });
                 }
-                txn.put(&keys::user(user.id), user)?;
-                txn.put(&name, &user.id)?;
-                note_administrator(txn, user, false)?;
+                create_user(txn, user)?;
             }
             Ok(())
         })
@@ -160,6 +165,7 @@ impl UserStore for SledStore {
             let user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
             note_administrator(txn, &user, true)?;
             sessions::end_all(txn, id, Kept::None, now)?;
+            authorities::forget_user(txn, id)?;
             txn.remove(&keys::user_name(&user.name));
             txn.remove(&at);
             Ok(())

@@ -18,12 +18,17 @@
 //! | `k` kid | the signing key |
 //! | `r` hash of a signature | nothing: it was used |
 //! | `d` app id | what the app does that it should do no more |
-//! | `e` time, key of a session, code, signature or call that was given up | nothing: look at it then, it may have expired |
+//! | `i` authority id | the authority |
+//! | `j` authority name | its id |
+//! | `p` authority id | nothing: it waits for an administrator |
+//! | `b` authority id, subject | who that is here |
+//! | `y` user id, authority id, subject | nothing: that is he |
+//! | `e` time, key of a session, code, signature, authority or call that was given up | nothing: look at it then, it may have expired |
 //! | `m` name | what the store knows of itself |
 
 use crate::core::{
     clock::Timestamp,
-    ids::{AppId, FamilyId, LogoutId, SessionId, UserId},
+    ids::{AppId, AuthorityId, FamilyId, LogoutId, SessionId, UserId},
     logouts::{Lane, OwedLogout},
     secret::BearerHash,
 };
@@ -39,6 +44,9 @@ pub(super) const GIVEN_UP: &[u8] = b"g";
 pub(super) const SIGNING_KEYS: &[u8] = b"k";
 pub(super) const USED: &[u8] = b"r";
 pub(super) const USAGE: &[u8] = b"d";
+pub(super) const AUTHORITIES: &[u8] = b"i";
+pub(super) const AUTHORITY_NAMES: &[u8] = b"j";
+pub(super) const PENDING: &[u8] = b"p";
 pub(super) const EXPIRIES: &[u8] = b"e";
 pub(super) const FORMAT: &[u8] = b"mformat";
 pub(super) const IDENTITY: &[u8] = b"midentity";
@@ -155,6 +163,45 @@ pub(super) fn usage(app: &AppId) -> Vec<u8> {
 /// The app whose usage this is the key of.
 pub(super) fn app_of_usage(key: &[u8]) -> Option<AppId> {
     AppId::new(std::str::from_utf8(key.get(USAGE.len()..)?).ok()?)
+}
+
+pub(super) fn authority(id: AuthorityId) -> Vec<u8> {
+    key(AUTHORITIES, &[id.as_bytes()])
+}
+
+pub(super) fn authority_name(name: &str) -> Vec<u8> {
+    key(AUTHORITY_NAMES, &[name.as_bytes()])
+}
+
+pub(super) fn pending(id: AuthorityId) -> Vec<u8> {
+    key(PENDING, &[id.as_bytes()])
+}
+
+/// The authority id at the end of a key.
+pub(super) fn authority_at_end(key: &[u8]) -> Option<AuthorityId> {
+    key.last_chunk::<16>().map(|bytes| AuthorityId::from_bytes(*bytes))
+}
+
+pub(super) fn links_of_authority(authority: AuthorityId) -> Vec<u8> {
+    key(b"b", &[authority.as_bytes()])
+}
+
+pub(super) fn link(authority: AuthorityId, subject: &str) -> Vec<u8> {
+    key(b"b", &[authority.as_bytes(), subject.as_bytes()])
+}
+
+pub(super) fn links_of_user(user: UserId) -> Vec<u8> {
+    key(b"y", &[user.as_bytes()])
+}
+
+pub(super) fn link_of_user(user: UserId, authority: AuthorityId, subject: &str) -> Vec<u8> {
+    key(b"y", &[user.as_bytes(), authority.as_bytes(), subject.as_bytes()])
+}
+
+/// The authority and the subject at the end of a key that has them behind `prefix`.
+pub(super) fn linked_at_end(key: &[u8], prefix: usize) -> Option<(AuthorityId, String)> {
+    let (authority, subject) = key.get(prefix..)?.split_first_chunk::<16>()?;
+    Some((AuthorityId::from_bytes(*authority), String::from_utf8(subject.to_vec()).ok()?))
 }
 
 pub(super) fn expiry(at: Timestamp, of: &[u8]) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! The store for one machine: embedded, in sled 0.34.
 
 mod accounts;
+mod authorities;
 mod keys;
 mod logouts;
 mod sessions;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{SledStore, keys, logouts::Owing, txn::Txn};
+use super::{SledStore, authorities, keys, logouts::Owing, txn::Txn};
 use crate::{
     core::{
         Error,
@@ -14,6 +14,15 @@ use crate::{
     },
     store::{After, Kept, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge},
 };
+
+/// Opens a session.
+pub(super) fn open(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
+    let at = keys::session(session.id);
+    txn.put_raw(&keys::expiry(session.ends_at(), &at), Vec::new());
+    txn.put(&keys::ticket(&session.ticket), &session.id)?;
+    txn.put_raw(&keys::session_of(session.user, session.id), Vec::new());
+    txn.put(&at, session)
+}
 
 /// Ends a session, and owes its apps that they are told.
 fn end(txn: &mut Txn<'_>, session: &Session, now: Timestamp) -> Result<(), Error> {
@@ -71,6 +80,8 @@ pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<()
                 end(txn, &session, now)?;
             }
         }
+    } else if key.starts_with(keys::AUTHORITIES) {
+        authorities::expire(txn, key, now)?;
     } else if [keys::CODES, keys::USED, keys::GIVEN_UP].iter().any(|kind| key.starts_with(kind)) {
         txn.remove(key);
     }
@@ -208,11 +219,7 @@ impl SessionStore for SledStore {
             if !user.enabled {
                 return Err(Error::UserDisabled);
             }
-            let at = keys::session(session.id);
-            txn.put_raw(&keys::expiry(session.ends_at(), &at), Vec::new());
-            txn.put(&keys::ticket(&session.ticket), &session.id)?;
-            txn.put_raw(&keys::session_of(session.user, session.id), Vec::new());
-            txn.put(&at, &session)?;
+            open(txn, &session)?;
             Ok(user)
         })
         .await
@@ -222,6 +229,10 @@ impl SessionStore for SledStore {
         let Some(id) = self.get::<SessionId>(&keys::ticket(ticket))? else { return Ok(None) };
         let Some(session) = self.live_session(id, now)? else { return Ok(None) };
         Ok(self.enabled_user(session.user)?.map(|user| SignedIn { session, user }))
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, Error> {
+        self.get(&keys::session(id))
     }
 
     async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error> {
