@@ -9,7 +9,7 @@ use tonic::{Code, Request, Status, metadata::AsciiMetadataKey};
 
 use crate::{
     examples::python,
-    harness::{Case, Op, World, unique},
+    harness::{Case, Op, Setup, World},
 };
 
 #[tokio::test]
@@ -40,8 +40,9 @@ fn headers<K: FromStr<Err: Debug>>(printed: &str) -> Vec<(K, String)> {
 
 #[tokio::test]
 async fn what_the_log_has_of_a_refused_signature_is_what_the_command_line_shows_of_the_request() {
-    let world = World::shared().await;
-    let (app, url) = (unique("no-such-app"), world.url("/open-api/supos/auth/v2/username?accessToken=hunter2&n=%E5%BC%A0+%5C%26"));
+    // One of its own: the log has only so many such lines a minute.
+    let world = World::own(Setup::default()).await;
+    let (app, url) = (world.app().await.id, world.url("/open-api/supos/auth/v2/username?accessToken=hunter2&n=%E5%BC%A0+%5C%26"));
     let request = ["-H", "X-MC-Type: a b", "--content-type", "application/json", "GET", &url];
     let printed = sign(&[&["--headers", "--app-id", &app][..], &request].concat(), "secret");
     let mark = world.service_log.mark();
