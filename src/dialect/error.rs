@@ -19,9 +19,12 @@ pub struct Row {
 }
 
 impl Row {
-    /// The HTTP status that Envoy's transcoder makes of the gRPC status.
+    /// The HTTP status: the one that the row says, else what Envoy's transcoder makes of the gRPC status.
     #[must_use]
     pub const fn http(&self) -> u16 {
+        if let Some(http) = self.http {
+            return http;
+        }
         match self.code {
             Code::Ok => 200,
             Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => 400,

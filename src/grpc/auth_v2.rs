@@ -10,12 +10,8 @@ use super::{
 use crate::{
     caller::Cookies,
     core::{
-        Core, Error, Problem, Tokens,
-        authorities::{
-            AuthoritySpec, NewAuthority,
-            dance::{Arrived, Callback},
-        },
-        secret::Secret,
+        Core, Error, Tokens,
+        authorities::{AuthoritySpec, NewAuthority, dance::Arrived},
         sign_in::Opened,
     },
 };
@@ -113,21 +109,8 @@ async fn create_identity_provider(call: Call) -> Result<Answer<pb::CreateIdentit
 }
 
 async fn complete_third_party_sign_in(call: Call, cookies: Cookies) -> Result<Answer<pb::CompleteThirdPartySignInResponse>, Error> {
-    let parameters = call.parameters()?;
-    if parameters.optional("protocolType").is_some_and(|word| word != "bluetron") {
-        return Err(Error::parameter("protocolType", Problem::NotAllowed));
-    }
-    let callback = Callback {
-        state: parameters.required("state")?,
-        code: parameters.optional("code"),
-        error: parameters.optional("error"),
-        binding: call.caller.binding().map(Secret::expose),
-        source: call.caller.source().clone(),
-    };
-    let Arrived { opened, way_back } = call.core.complete_at_authority(callback).await?;
-    let Opened { signed_in, ticket, browser } = opened;
-    let authority = signed_in.session.authority.map(tracing::field::display);
-    tracing::info!(user = %signed_in.user.id, session = %signed_in.session.id, authority, "a user has signed in at an authority");
+    let Arrived { opened, way_back } = convert::complete_third_party_sign_in(&call).await?;
+    let Opened { ticket, browser, .. } = opened;
     let message = pb::CompleteThirdPartySignInResponse { code: DONE.to_owned(), message: OK.to_owned() };
     let answer = convert::redirect(&call, message, way_back);
     let answer = answer.with("set-cookie", cookies.of_ticket(ticket.expose())).with("set-cookie", cookies.of_browser(browser.expose()));

@@ -5,8 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::gate::{Answer, Call};
 use crate::core::{
     Error, Problem, Tokens,
+    authorities::dance::{Arrived, Callback},
     authorize::{AuthorizeRequest, Authorized},
     clock::Timestamp,
+    secret::Secret,
 };
 
 /// A number of seconds on the wire.
@@ -64,6 +66,26 @@ pub async fn sign_out_of_browser(call: &Call) -> Result<Option<String>, Error> {
         None if call.caller.showed_ticket() => call.core.store.flush().await.map(|()| None),
         None => Ok(None),
     }
+}
+
+/// Operation 13.
+pub async fn complete_third_party_sign_in(call: &Call) -> Result<Arrived, Error> {
+    let parameters = call.parameters()?;
+    if parameters.optional("protocolType").is_some_and(|word| word != "bluetron") {
+        return Err(Error::parameter("protocolType", Problem::NotAllowed));
+    }
+    let callback = Callback {
+        state: parameters.required("state")?,
+        code: parameters.optional("code"),
+        error: parameters.optional("error"),
+        binding: call.caller.binding().map(Secret::expose),
+        source: call.caller.source().clone(),
+    };
+    let arrived = call.core.complete_at_authority(callback).await?;
+    let signed_in = &arrived.opened.signed_in;
+    let authority = signed_in.session.authority.map(tracing::field::display);
+    tracing::info!(user = %signed_in.user.id, session = %signed_in.session.id, authority, "a user has signed in at an authority");
+    Ok(arrived)
 }
 
 /// An answer that sends a browser on, and that an API client reads.

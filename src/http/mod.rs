@@ -8,6 +8,7 @@
 //! | `/inter-api/auth/assets/…` | [`look`] |
 //! | operations 4 and 10 | [`authorize`] |
 //! | operation 12 | [`sign_out`] |
+//! | operation 13 | [`third_party`] |
 
 mod authorize;
 mod look;
@@ -16,6 +17,7 @@ mod password;
 mod sealed;
 mod sign_in;
 mod sign_out;
+mod third_party;
 mod words;
 
 use std::sync::Arc;
@@ -118,6 +120,7 @@ impl Browser<'_> {
             "/supos.auth.v2.AuthService/Authorize" => authorize::browse(self, &original, target, false).await,
             "/supos.auth.v281.AuthService/Authorize" => authorize::browse(self, &original, target, true).await,
             "/supos.auth.v2.AuthService/SignOut" => sign_out::browse(self, &original).await,
+            "/supos.auth.v2.AuthService/CompleteThirdPartySignIn" => third_party::come_back(self, &original).await,
             _ => Err(Error::NotOffered),
         };
         let mut answer = answer.or_else(|error| self.failed(&error))?;

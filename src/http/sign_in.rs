@@ -7,10 +7,10 @@ use super::{
     page::{self, Answer, SignIn},
     password,
     sealed::{self, WayBack},
-    status_of,
+    status_of, third_party,
 };
 use crate::{
-    core::{Error, secret::Secret, sign_in::Opened},
+    core::{Core, Error, secret::Secret, sign_in::Opened},
     sign::Query,
 };
 
@@ -34,7 +34,7 @@ pub(super) async fn show(browser: &Browser<'_>) -> Result<Answer, Error> {
                 None => signed_in(browser),
             };
         }
-        render(browser, StatusCode::OK, None, "", way_back)
+        render(browser, &call.core, StatusCode::OK, None, "", way_back).await
     })
     .await
 }
@@ -46,13 +46,16 @@ pub(super) fn signed_in(browser: &Browser<'_>) -> Result<Answer, Error> {
     browser.message(StatusCode::OK, words.signed_in, false, words.signed_in_text, Some(link))
 }
 
-fn render(
+async fn render(
     browser: &Browser<'_>,
+    core: &Core,
     status: StatusCode,
     alert: Option<String>,
     name: &str,
     way_back: Option<WayBack>,
 ) -> Result<Answer, Error> {
+    let offered = core.offered_authorities().await?;
+    let authorities = offered.into_iter().map(|authority| page::Authority { id: authority.id.to_string(), name: authority.name }).collect();
     let app = way_back.as_ref().and_then(|way_back| way_back.app.clone()).map(|(name, host)| page::App { name, host });
     let (form, cookie) = browser.form(way_back, None)?;
     let page = SignIn {
@@ -63,7 +66,7 @@ fn render(
         alert,
         user_name: name,
         form: &form,
-        authorities: Vec::new(),
+        authorities,
     };
     let answer = Answer::page(status, &page)?;
     match cookie {
@@ -80,6 +83,10 @@ pub(super) async fn send(browser: &Browser<'_>, form: Result<Form, Error>) -> Re
             Ok(opened) => opened,
             Err(page) => return Ok(page),
         };
+        let authority = form.get("authority");
+        if !authority.is_empty() {
+            return third_party::depart(browser, &call, authority, opened.way_back).await;
+        }
         let (name, password) = (form.get("userName"), form.get("password"));
         let missing = |field: &str| Error::parameter(field, crate::core::Problem::Missing);
         let outcome = if name.is_empty() {
@@ -92,7 +99,10 @@ pub(super) async fn send(browser: &Browser<'_>, form: Result<Form, Error>) -> Re
             call.core.sign_in(name, Secret::new(password), call.caller.source().clone()).await
         };
         match outcome {
-            Ok(signed_in) => go_on(browser, &signed_in, opened.way_back),
+            Ok(signed_in) => {
+                tracing::info!(user = %signed_in.signed_in.user.id, session = %signed_in.signed_in.session.id, "a user has signed in");
+                go_on(browser, &signed_in, opened.way_back)
+            }
             Err(Error::PasswordChangeRequired) => password::forced(browser, StatusCode::OK, None, name, opened.way_back),
             Err(
                 error @ (Error::WrongPassword
@@ -101,7 +111,8 @@ pub(super) async fn send(browser: &Browser<'_>, form: Result<Form, Error>) -> Re
                 | Error::Busy { .. }
                 | Error::Parameter { .. }),
             ) => {
-                let answer = render(browser, status_of(&error), Some(alert(browser, &error)), name, opened.way_back)?;
+                let alert = alert(browser, &error);
+                let answer = render(browser, &call.core, status_of(&error), Some(alert), name, opened.way_back).await?;
                 hint(answer, &error)
             }
             Err(other) => Err(other),
@@ -125,7 +136,6 @@ pub(super) fn alert(browser: &Browser<'_>, error: &Error) -> String {
 /// Gives the browser its cookies, and sends it on.
 pub(super) fn go_on(browser: &Browser<'_>, opened: &Opened, way_back: Option<WayBack>) -> Result<Answer, Error> {
     let cookies = browser.pages.gate.cookies;
-    tracing::info!(user = %opened.signed_in.user.id, session = %opened.signed_in.session.id, "a user has signed in");
     let answer = match way_back {
         Some(way_back) => Answer::redirect(StatusCode::SEE_OTHER, &way_back.target)?,
         None => Answer::redirect(StatusCode::SEE_OTHER, super::SIGN_IN)?,

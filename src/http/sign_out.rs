@@ -21,8 +21,11 @@ pub(super) async fn browse(browser: &Browser<'_>, original: &Original) -> Result
             let link = Link { target: original.path.as_str(), text: words.sign_out, is_button: true };
             return browser.message(StatusCode::OK, words.sign_out, false, words.sign_out_ask, Some(link));
         }
-        convert::sign_out_of_browser(&call).await?;
-        let answer = browser.message(StatusCode::OK, words.signed_out, false, words.signed_out_text, None)?;
+        // Whoever has signed in at an authority is signed out there, too.
+        let answer = match convert::sign_out_of_browser(&call).await? {
+            Some(further) => Answer::redirect(StatusCode::SEE_OTHER, &further)?,
+            None => browser.message(StatusCode::OK, words.signed_out, false, words.signed_out_text, None)?,
+        };
         answer.with(header::SET_COOKIE, &gate.cookies.without_ticket())
     })
     .await
