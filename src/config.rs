@@ -56,7 +56,7 @@ pub struct ServeArgs {
     pub grpc_listen: SocketAddr,
 
     /// How many connections the gRPC listener takes at a time; more wait. Leave room for it in the limit of open files (ulimit -n), where
-    /// the edge and the ops listener need 512 besides.
+    /// the edge, the ops listener and outgoing calls need 576 besides.
     #[arg(long, env = "SUPOS_AUTH_GRPC_CONNECTIONS", value_name = "NUMBER", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..))]
     pub grpc_connections: u16,
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
-use url::Url;
+use url::{Position, Url};
 
 use super::{
     Core, Error,
@@ -79,10 +79,12 @@ pub fn address(app: &App, redirect_origin: &str, said: &str) -> Result<Url, Unca
 /// An address as it may be logged and shown: a query or user-info can hold secrets of the app.
 #[must_use]
 pub fn shown(said: &str) -> String {
-    let kept = said.split(['?', '#']).next().unwrap_or_default();
-    let kept = match kept.rsplit_once('@') {
-        Some((_, rest)) => format!("…@{rest}"),
-        None => kept.to_owned(),
+    let kept = match Url::parse(said) {
+        Ok(url) if url.has_host() => format!("{}{}", &url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::AfterPath]),
+        _ => {
+            let kept = said.split(['?', '#']).next().unwrap_or_default();
+            kept.rsplit_once('@').map_or_else(|| kept.to_owned(), |(_, rest)| format!("…@{rest}"))
+        }
     };
     kept.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).take(MAX_LOGGED).collect()
 }
@@ -206,7 +208,8 @@ impl OwedLogout {
 
     /// Notes what went wrong.
     pub fn note_error(&mut self, error: &str) {
-        self.last_error = error.chars().filter(|char| !char.is_control()).take(MAX_ERROR / 4).collect();
+        self.last_error = error.chars().filter(|char| !char.is_control()).collect();
+        self.last_error.truncate(self.last_error.floor_char_boundary(MAX_ERROR));
     }
 
     /// When to try again after a failure.
@@ -348,7 +351,9 @@ mod tests {
 
     #[test]
     fn what_is_logged_of_an_address_has_no_secret_and_no_line_of_its_own() {
-        assert_eq!(shown("https://u:p@h/x?token=1#f"), "…@h/x");
+        assert_eq!(shown("https://u:p@h/x?token=1#f"), "https://h/x");
+        assert_eq!(shown("https://h/@x"), "https://h/@x");
+        assert_eq!(shown("//u:p@h/x?token=1#f"), "…@h/x");
         assert_eq!(shown("a\r\nb\u{1b}[31m"), "a\u{fffd}\u{fffd}b\u{fffd}[31m");
         assert_eq!(shown(&"x".repeat(5000)).len(), MAX_LOGGED);
     }

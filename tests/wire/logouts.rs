@@ -13,7 +13,6 @@ use crate::harness::{
     App, Call, Op, Tokens, Via, Who, World, claims, exchange, now,
     process::PATIENCE,
     sink::{Received, Sink},
-    unique,
 };
 
 /// A new app whose addresses are at the sink.
@@ -135,5 +134,5 @@ fn logged(world: &World, mark: usize, message: &str, app: &App) -> Value {
         let line: Value = serde_json::from_str(line).ok()?;
         (line["message"].as_str()?.starts_with(message) && line["app"] == json!(app.id)).then_some(line)
     });
-    found.unwrap_or_else(|| panic!("no line says: {message} ({})", unique("looked for")))
+    found.unwrap_or_else(|| panic!("no line says: {message}"))
 }

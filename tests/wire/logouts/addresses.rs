@@ -14,7 +14,10 @@ async fn h8_a_logout_uri_is_resolved_against_the_redirect_uri_and_called_on_regi
     let (own, second, evil) = (Sink::start(OK), Sink::start(OK), Sink::start(OK));
     let app = app_with(&world, &[&own.url("/callback"), "com.example.app://cb"], &[&second.url("/logout")]).await;
     let (own_at, evil_at) = (own.address(), evil.address());
-    let called: [(&str, String, &Sink, &str); 7] = [
+    // Of the base's own scheme and without slashes it is a path, as the URL standard has it.
+    let same_scheme = format!("/{evil_at}");
+    let called: [(&str, String, &Sink, &str); 8] = [
+        ("the scheme alone before a host", format!("http:{evil_at}"), &own, &same_scheme),
         ("a path", "/logout?x=%20".to_owned(), &own, "/logout?x=%20"),
         ("a word", "logoutUri".to_owned(), &own, "/logoutUri"),
         ("a path with dots", "/a/../b".to_owned(), &own, "/b"),
@@ -44,7 +47,6 @@ async fn h8_a_logout_uri_is_resolved_against_the_redirect_uri_and_called_on_regi
         format!("/\n/{evil_at}/"),
         format!("\r\n//{evil_at}/"),
         format!("ht\ttp://{evil_at}/"),
-        format!("http:{evil_at}"),
         format!("https:{own_at}"),
         format!("https:{evil_at}"),
         format!("http://{own_at}@{evil_at}/"),
@@ -119,7 +121,9 @@ async fn g9_no_way_to_write_an_address_leads_to_a_forbidden_one() {
         tokens_with(&world, &app, &ticket, uri).await;
         sign_out(&world, &ticket).await;
         let failed = failed(&world, &app).await;
-        assert!(failed.last_error.starts_with("its address may not be called"), "{uri}: {failed:?}");
+        // Not every resolver knows that name with a dot at its end.
+        let unknown = uri.contains("localhost.:") && failed.last_error.starts_with("its name cannot be looked up");
+        assert!(unknown || failed.last_error.starts_with("its address may not be called"), "{uri}: {failed:?}");
     }
 
     // What is never an address of the app's, whatever it has registered.

@@ -56,7 +56,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn a51_every_way_to_sign_out_tells_every_app_of_the_session_once() {
+async fn a50_every_way_to_sign_out_tells_every_app_of_the_session_once() {
     let world = World::own(Setup::default()).await;
     for via in Via::BOTH {
         let by_app = async |scene: &Scene| Call::new(Op::SignOutV281).with("accessToken", &scene.tokens[0].access).by(scene.apps[0].who());
@@ -81,7 +81,7 @@ async fn a51_every_way_to_sign_out_tells_every_app_of_the_session_once() {
 }
 
 #[tokio::test]
-async fn a51_whatever_an_administrator_ends_tells_the_apps() {
+async fn a53_whatever_an_administrator_ends_tells_the_apps() {
     let world = World::own(Setup::default()).await;
 
     let scene = Scene::new(&world).await;
@@ -133,7 +133,7 @@ async fn a_user_who_changes_his_password_ends_his_other_sessions_and_their_apps_
 }
 
 #[tokio::test]
-async fn a51_a_session_that_reaches_a_limit_tells_the_apps() {
+async fn a53_a_session_that_reaches_a_limit_tells_the_apps() {
     const DAY: i64 = 24 * 3600;
     let mut world = World::own(Setup::default().movable_clock()).await;
     for days in [7, 30] {
@@ -206,7 +206,7 @@ async fn an_app_that_is_deleted_while_a_call_is_owed_is_not_called_again() {
 }
 
 #[tokio::test]
-async fn a_logout_token_is_no_access_token_anywhere() {
+async fn a50_a_logout_token_is_no_access_token_anywhere() {
     let world = World::own(Setup::default()).await;
     let scene = Scene::new(&world).await;
     sign_out(&world, &scene.ticket).await;
