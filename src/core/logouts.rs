@@ -234,16 +234,16 @@ pub fn backoff(failures: u32, most: Duration) -> Result<Duration, Error> {
 
 impl Core {
     /// Says in the log what an app left as its `logoutUri` where that is never called.
-    pub(super) async fn note_logout_uri(&self, family: &Family, session: SessionId) -> Result<(), Error> {
+    pub(super) async fn note_logout_uri(&self, family: &Family, session: SessionId) {
         if family.logout_uri.is_empty() {
-            return Ok(());
+            return;
         }
-        let Some(app) = self.store.app(&family.app).await? else { return Ok(()) };
+        // The code is used up by now: nothing that happens here makes the exchange fail.
+        let Ok(Some(app)) = self.store.app(&family.app).await else { return };
         if let Err(reason) = address(&app, &family.redirect_origin, &family.logout_uri) {
             let said = shown(&family.logout_uri);
             tracing::info!(app = %app.id, %session, logout_uri = ?said, %reason, "an app's logoutUri is never called");
         }
-        Ok(())
     }
 
     /// What is to be done about a call that is due. The app is looked at again: it may have been changed or deleted since.

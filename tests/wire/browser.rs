@@ -136,7 +136,8 @@ async fn a_person_signs_out_at_one_app_and_the_other_apps_back_end_is_told_so_in
     let token = url::form_urlencoded::parse(told.body.as_bytes()).find(|(name, _)| name == "logout_token").expect("a token").1.into_owned();
 
     // As an app verifies it: by the published keys, with a library.
-    let keys: jsonwebtoken::jwk::JwkSet = world.http.get(world.url("/oauth2/jwks")).send().await.expect("keys").json().await.expect("a key set");
+    let keys: jsonwebtoken::jwk::JwkSet =
+        world.http.get(world.url("/oauth2/jwks")).send().await.expect("keys").json().await.expect("a key set");
     let header = jsonwebtoken::decode_header(&token).expect("a JWT");
     assert_eq!(header.typ.as_deref(), Some("logout+jwt"));
     let key = keys.find(header.kid.as_deref().expect("a key id")).expect("a published key");
@@ -163,11 +164,13 @@ async fn a_person_signs_in_at_a_third_party_provider_and_is_told_when_it_does_no
     let arguments = ["-m", "oidc_provider_mock", "--port", "0"].map(Into::into).into();
     let provider = Process::start(&python, folder.path(), arguments, &[], &log);
     let at = log.wait_for(0, |line| Some(line.split_once("running on ")?.1.split_whitespace().next()?.to_owned())).expect("it says where");
-    let says: Value = world.http.get(format!("{at}/.well-known/openid-configuration")).send().await.expect("an answer").json().await.expect("JSON");
+    let says: Value =
+        world.http.get(format!("{at}/.well-known/openid-configuration")).send().await.expect("an answer").json().await.expect("JSON");
     let uri = |name: &str| says[name].as_str().expect("the provider says so").to_owned();
     let redirect_uri = format!("{}/inter-api/auth/v1/third/authorize?protocolType=bluetron", world.public_url());
     let asked = json!({"redirect_uris": [redirect_uri], "token_endpoint_auth_method": "client_secret_post"});
-    let client: Value = world.http.post(uri("registration_endpoint")).json(&asked).send().await.expect("an answer").json().await.expect("JSON");
+    let client: Value =
+        world.http.post(uri("registration_endpoint")).json(&asked).send().await.expect("an answer").json().await.expect("JSON");
     let profile = json!({"preferred_username": user.name});
     world.http.put(format!("{at}/users/somebody")).json(&profile).send().await.expect("the provider answers");
     world.http.put(format!("{at}/users/stranger")).json(&json!({"preferred_username": "a stranger"})).send().await.expect("it answers");
