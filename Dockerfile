@@ -28,6 +28,8 @@ RUN groupadd --gid 10001 supos-auth \
     && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin supos-auth \
     && install -d -o 10001 -g 10001 -m 0700 /var/lib/supos-auth /run/supos-auth
 
+# Whom outgoing calls over https trust. Mount others over it, or name a file in SSL_CERT_FILE.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /src/target/release/supos-auth /usr/local/bin/supos-auth
 
 USER 10001:10001

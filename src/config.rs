@@ -30,7 +30,7 @@ pub enum LogFormat {
 
 /// What `supos-auth serve` takes.
 #[derive(Clone, Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct ServeArgs {
     /// The folder that everything is kept in. Made when it is not there.
     #[arg(long, env = "SUPOS_AUTH_DATA_DIR", value_name = "DIR", default_value = "data")]
@@ -56,7 +56,7 @@ pub struct ServeArgs {
     pub grpc_listen: SocketAddr,
 
     /// How many connections the gRPC listener takes at a time; more wait. Leave room for it in the limit of open files (ulimit -n), where
-    /// the edge and the ops listener need 512 besides.
+    /// the edge, the ops listener and outgoing calls need 576 besides.
     #[arg(long, env = "SUPOS_AUTH_GRPC_CONNECTIONS", value_name = "NUMBER", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..))]
     pub grpc_connections: u16,
 

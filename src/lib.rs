@@ -1,7 +1,7 @@
 //! supos-auth: an OAuth 2.0 authorization service.
 //!
 //! Read in this order: [`core`] has the rules, [`store`] keeps what they work on, [`issuer`] makes access tokens, [`sign`] is how an app signs a
-//! call, [`caller`] says who is calling, [`dialect`] has the names and errors of the interface's generations, [`grpc`] serves it all, [`app`] joins them, [`config`] has
+//! call, [`caller`] says who is calling, [`outbound`] calls others, [`dialect`] has the names and errors of the interface's generations, [`grpc`] serves it all, [`app`] joins them, [`config`] has
 //! the settings, [`telemetry`] logs and counts, and [`cli`] is the command line.
 
 pub mod app;

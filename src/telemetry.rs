@@ -37,6 +37,11 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<PrometheusHandle, Box<dy
     metrics::describe_counter!("supos_auth_requests_total", "Calls that were answered, by operation and outcome");
     metrics::describe_histogram!("supos_auth_request_duration_seconds", metrics::Unit::Seconds, "How long calls took, by operation");
     metrics::describe_counter!("supos_auth_purged_records_total", "Records that were looked at because their time may have come");
+    metrics::describe_gauge!("supos_auth_logouts_owed", "Calls that are owed to apps because a session has ended");
+    metrics::describe_counter!(
+        "supos_auth_logout_calls_total",
+        "Calls that tell apps of a sign-out, by app and outcome: delivered, failed (and tried again), given_up"
+    );
     metrics::describe_gauge!("supos_auth_ready", "Whether the service is ready: 1, or 0");
     Ok(recorder)
 }

@@ -1,7 +1,8 @@
 //! The rules of the service, each once. Knows nothing of gRPC, HTTP, SQL, the environment or the machine's clock.
 //!
-//! One file for each operation: [`sign_in`], [`authorize`], [`exchange`], [`refresh`], [`inspect`], [`sign_out`]; what administrators do
-//! is in [`apps`], [`users`], [`signing_keys`] and [`authorities`], and signing in at a third-party authority in [`authorities::dance`].
+//! One file for each operation: [`sign_in`], [`authorize`], [`exchange`], [`refresh`], [`inspect`], [`sign_out`] and, of its consequences,
+//! [`logouts`]; what administrators do is in [`apps`], [`users`], [`signing_keys`] and [`authorities`], and signing in at a third-party
+//! authority in [`authorities::dance`].
 
 pub mod apps;
 pub mod authorities;
@@ -12,6 +13,7 @@ mod error;
 pub mod exchange;
 pub mod ids;
 pub mod inspect;
+pub mod logouts;
 pub mod model;
 pub mod password;
 pub mod redirect;

@@ -93,6 +93,12 @@ impl BearerHash {
         Self::of(b"binding", value)
     }
 
+    /// The hash of what an app left to be told by.
+    #[must_use]
+    pub fn of_logout(app: &str, incarnation: &[u8; 16], origin: &str, logout_uri: &str) -> Self {
+        Self::of_parts(&[b"logout", incarnation, app.as_bytes(), origin.as_bytes(), logout_uri.as_bytes()])
+    }
+
     fn of(kind: &[u8], value: &str) -> Self {
         Self::of_parts(&[kind, value.as_bytes()])
     }

@@ -13,7 +13,7 @@ impl Core {
             Some(session) => self.sign_out_uri(&session).await?,
             None => None,
         };
-        self.store.end_session(session).await?;
+        self.store.end_session(session, self.now()).await?;
         Ok(further)
     }
 }

@@ -156,6 +156,7 @@ impl Core {
                     user.updated_at = now;
                     Ok(())
                 }),
+                now,
             )
             .await
     }

@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use crate::core::{
     Error,
     clock::Timestamp,
-    ids::{AppId, AuthorityId, FamilyId, SessionId, UserId},
+    ids::{AppId, AuthorityId, FamilyId, LogoutId, SessionId, UserId},
+    logouts::{Outcome, OwedLogout},
     model::{App, Authority, Code, Family, Grant, Link, Session, SignedIn, SigningKey, User},
     seal::Sealed,
     secret::BearerHash,
@@ -140,13 +141,13 @@ pub trait UserStore {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Precondition`] when no enabled administrator would be left; whatever `change` refuses with.
-    async fn update_user(&self, id: UserId, change: Change<User>) -> Result<User, Error>;
+    async fn update_user(&self, id: UserId, change: Change<User>, now: Timestamp) -> Result<User, Error>;
 
     /// Deletes a user, and ends his sessions.
     ///
     /// # Errors
     /// As [`UserStore::update_user`].
-    async fn delete_user(&self, id: UserId) -> Result<(), Error>;
+    async fn delete_user(&self, id: UserId, now: Timestamp) -> Result<(), Error>;
 
     /// Gives a user a password, and ends the sessions that are not kept.
     ///
@@ -156,6 +157,9 @@ pub trait UserStore {
 }
 
 /// Sessions, and what is given out in them.
+///
+/// However a session ends, the calls that tell its apps are owed from that same step on (see [`LogoutStore`]): one for each app and
+/// address, [`OwedLogout::new`] says to whom. An app that had its family ended by a replay is told, too.
 #[async_trait]
 pub trait SessionStore {
     /// Opens a session for the user whose password was found right. It is not opened when he was disabled or got another password
@@ -176,10 +180,10 @@ pub trait SessionStore {
     async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error>;
 
     /// Ends a session: its codes and families are dead from then on. Gives false when there was none.
-    async fn end_session(&self, id: SessionId) -> Result<bool, Error>;
+    async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<bool, Error>;
 
     /// Ends the sessions of a user, and gives their number.
-    async fn end_sessions_of(&self, user: UserId) -> Result<usize, Error>;
+    async fn end_sessions_of(&self, user: UserId, now: Timestamp) -> Result<usize, Error>;
 
     /// Keeps a code, and its session alive.
     ///
@@ -306,6 +310,29 @@ pub trait AuthorityStore {
     async fn open_session_of(&self, arrival: Arrival) -> Result<User, Error>;
 }
 
+/// Calls that are owed to apps: sessions have ended.
+#[async_trait]
+pub trait LogoutStore {
+    /// The calls whose time has come: at most `per_lane` of each lane, those that are due longest.
+    async fn due_logouts(&self, per_lane: usize, now: Timestamp) -> Result<Vec<OwedLogout>, Error>;
+
+    /// Notes what became of a try. A call that is settled is gone; one that was given up is kept to be shown. One that is not owed any
+    /// more is no error.
+    async fn settle_logout(&self, id: LogoutId, outcome: Outcome) -> Result<(), Error>;
+
+    /// Gives up calls that have been owed for too long, a batch of them, and gives them as they were. Empty when none is left.
+    async fn give_up_logouts(&self, now: Timestamp) -> Result<Vec<OwedLogout>, Error>;
+
+    /// At most `limit` calls, the oldest first: those that are owed, or those that were given up; of one app, or of all.
+    async fn logouts(&self, given_up: bool, app: Option<AppId>, after: After<LogoutId>, limit: usize) -> Result<Vec<OwedLogout>, Error>;
+
+    /// How many calls are owed.
+    async fn owed_logouts(&self) -> Result<u64, Error>;
+
+    /// Resolves when calls have come to be owed since it last did, and are on disk. It may also resolve for no reason.
+    async fn logouts_owed(&self);
+}
+
 /// What was used up.
 #[async_trait]
 pub trait ReplayStore {
@@ -378,7 +405,18 @@ pub trait Maintenance {
 
 /// A store.
 pub trait Store:
-    AppStore + UserStore + SessionStore + AuthorityStore + ReplayStore + UsageStore + SigningKeyStore + Maintenance + fmt::Debug + Send + Sync
+    AppStore
+    + UserStore
+    + SessionStore
+    + AuthorityStore
+    + LogoutStore
+    + ReplayStore
+    + UsageStore
+    + SigningKeyStore
+    + Maintenance
+    + fmt::Debug
+    + Send
+    + Sync
 {
 }
 
@@ -387,6 +425,7 @@ impl<T> Store for T where
         + UserStore
         + SessionStore
         + AuthorityStore
+        + LogoutStore
         + ReplayStore
         + UsageStore
         + SigningKeyStore

@@ -13,6 +13,7 @@ mod harness;
 mod inspect;
 mod life;
 mod lifetimes;
+mod logouts;
 mod newcomers;
 mod operators;
 mod parameters;

@@ -144,14 +144,14 @@ impl UserStore for SledStore {
         Ok(users.into_iter().flatten().collect())
     }
 
-    async fn update_user(&self, id: UserId, change: Change<User>) -> Result<User, Error> {
+    async fn update_user(&self, id: UserId, change: Change<User>, now: Timestamp) -> Result<User, Error> {
         self.run(move |txn| {
             let at = keys::user(id);
             let mut user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
             change(&mut user)?;
             note_administrator(txn, &user, false)?;
             if !user.enabled {
-                sessions::end_all(txn, id, Kept::None)?;
+                sessions::end_all(txn, id, Kept::None, now)?;
             }
             txn.put(&at, &user)?;
             Ok(user)
@@ -159,12 +159,12 @@ impl UserStore for SledStore {
         .await
     }
 
-    async fn delete_user(&self, id: UserId) -> Result<(), Error> {
+    async fn delete_user(&self, id: UserId, now: Timestamp) -> Result<(), Error> {
         self.run(move |txn| {
             let at = keys::user(id);
             let user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
             note_administrator(txn, &user, true)?;
-            sessions::end_all(txn, id, Kept::None)?;
+            sessions::end_all(txn, id, Kept::None, now)?;
             authorities::forget_user(txn, id)?;
             txn.remove(&keys::user_name(&user.name));
             txn.remove(&at);
@@ -183,7 +183,7 @@ impl UserStore for SledStore {
             user.password_hash = Some(password.hash);
             user.password_change_required = password.change_required;
             user.updated_at = now;
-            sessions::end_all(txn, id, password.keep)?;
+            sessions::end_all(txn, id, password.keep, now)?;
             txn.put(&at, &user)?;
             Ok(user)
         })

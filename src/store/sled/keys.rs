@@ -10,6 +10,10 @@
 //! | `t` hash of a ticket | its session's id |
 //! | `x` user id, session id | nothing: the session is his |
 //! | `f` session id, number | the family |
+//! | `h` session id, hash | a family that was ended by a replay: its app is told when the session ends |
+//! | `l` logout id | a call that is owed to an app |
+//! | `q` lane, time, logout id | nothing: that call is tried then |
+//! | `g` logout id | a call that was given up |
 //! | `c` hash of a code | the code |
 //! | `k` kid | the signing key |
 //! | `r` hash of a signature | nothing: it was used |
@@ -19,12 +23,13 @@
 //! | `p` authority id | nothing: it waits for an administrator |
 //! | `b` authority id, subject | who that is here |
 //! | `y` user id, authority id, subject | nothing: that is he |
-//! | `e` time, key of a session, code, signature or authority | nothing: look at it then, it may have expired |
+//! | `e` time, key of a session, code, signature, authority or call that was given up | nothing: look at it then, it may have expired |
 //! | `m` name | what the store knows of itself |
 
 use crate::core::{
     clock::Timestamp,
-    ids::{AppId, AuthorityId, FamilyId, SessionId, UserId},
+    ids::{AppId, AuthorityId, FamilyId, LogoutId, SessionId, UserId},
+    logouts::{Lane, OwedLogout},
     secret::BearerHash,
 };
 
@@ -33,6 +38,9 @@ pub(super) const USER_NAMES: &[u8] = b"n";
 pub(super) const ADMINISTRATORS: &[u8] = b"w";
 pub(super) const SESSIONS: &[u8] = b"s";
 pub(super) const CODES: &[u8] = b"c";
+pub(super) const OWED: &[u8] = b"l";
+pub(super) const QUEUE: &[u8] = b"q";
+pub(super) const GIVEN_UP: &[u8] = b"g";
 pub(super) const SIGNING_KEYS: &[u8] = b"k";
 pub(super) const USED: &[u8] = b"r";
 pub(super) const USAGE: &[u8] = b"d";
@@ -95,6 +103,45 @@ pub(super) fn families_of(session: SessionId) -> Vec<u8> {
 
 pub(super) fn family(id: FamilyId) -> Vec<u8> {
     key(b"f", &[id.session.as_bytes(), &id.number.to_be_bytes()])
+}
+
+pub(super) fn ended_families_of(session: SessionId) -> Vec<u8> {
+    key(b"h", &[session.as_bytes()])
+}
+
+/// Families that would be told alike share a key.
+pub(super) fn ended_family(session: SessionId, hash: &BearerHash) -> Vec<u8> {
+    key(b"h", &[session.as_bytes(), hash.as_bytes()])
+}
+
+pub(super) fn owed(id: LogoutId) -> Vec<u8> {
+    key(OWED, &[id.as_bytes()])
+}
+
+pub(super) fn given_up(id: LogoutId) -> Vec<u8> {
+    key(GIVEN_UP, &[id.as_bytes()])
+}
+
+/// When a call is tried next.
+pub(super) fn turn(owed: &OwedLogout) -> Vec<u8> {
+    key(QUEUE, &[owed.lane().as_bytes(), &owed.next_try_at.millis().to_be_bytes(), owed.id.as_bytes()])
+}
+
+/// Where the turns of a lane begin that come after `now`.
+pub(super) fn turns_after(lane: &[u8], now: Timestamp) -> Vec<u8> {
+    key(QUEUE, &[lane, &now.millis().saturating_add(1).to_be_bytes()])
+}
+
+/// Where the turns of the next lane begin.
+pub(super) fn lane_after(lane: &[u8]) -> Vec<u8> {
+    // Longer than any turn's key, and so after all of the lane's.
+    key(QUEUE, &[lane, &[0xff; 25]])
+}
+
+/// The lane and the call of a turn.
+pub(super) fn read_turn(key: &[u8]) -> Option<(&[u8], LogoutId)> {
+    let lane = key.get(QUEUE.len()..QUEUE.len() + size_of::<Lane>())?;
+    key.last_chunk::<16>().map(|id| (lane, LogoutId::from_bytes(*id)))
 }
 
 pub(super) fn code(hash: &BearerHash) -> Vec<u8> {

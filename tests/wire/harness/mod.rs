@@ -9,6 +9,7 @@ pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod refusal;
 pub(crate) mod sign;
+pub(crate) mod sink;
 pub(crate) mod tools;
 pub(crate) mod world;
 

@@ -203,7 +203,7 @@ async fn whoever_arrives_is_found_by_his_link_then_by_his_name_then_made() {
         user.account_type = 1;
         Ok(())
     });
-    store.update_user(zhang.id, promote).await.unwrap();
+    store.update_user(zhang.id, promote, at(20)).await.unwrap();
     assert_eq!(store.open_session_of(arrival(&authority, "1", None)).await, Err(Error::AuthorityUserUnknown), "linked by name alone");
 }
 
@@ -241,7 +241,7 @@ async fn links_go_with_either_end() {
     assert_eq!(links_of(&store, LinksOf::User(zhang.id)).await.len(), 4);
     let rest = store.links(LinksOf::Authority(a.id), Some((a.id, "l".to_owned())), 1).await.unwrap();
     assert_eq!(rest[0].subject, "z");
-    store.delete_user(zhang.id).await.unwrap();
+    store.delete_user(zhang.id, at(20)).await.unwrap();
     assert_eq!(links_of(&store, LinksOf::Authority(b.id)).await, ["l"]);
     store.delete_authority(a.id, at(0)).await.unwrap();
     assert_eq!(links_of(&store, LinksOf::User(li.id)).await, ["l"]);
