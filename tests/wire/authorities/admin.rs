@@ -157,3 +157,49 @@ async fn only_administrators_manage_authorities() {
         assert_eq!(world.authorities().link_user(request).await.map_err(|status| status.code()).err(), Some(code));
     }
 }
+
+#[tokio::test]
+async fn the_command_line_does_all_of_it() {
+    let world = World::shared().await;
+    let user = world.user().await;
+    let who = world.admin().await;
+    let ticket = who.headers[0].1.strip_prefix("Ticket ").expect("a ticket").to_owned();
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "the-secret-of-the-file\n").expect("a file");
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_supos-auth"))
+            .args(["authority"])
+            .args(arguments)
+            .args(["--output", "json"])
+            .env("SUPOS_AUTH_SERVER", format!("http://{}", world.grpc()))
+            .env("SUPOS_AUTH_TICKET", &ticket)
+            .env("HOME", folder.path())
+            .output()
+            .expect("the binary runs");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
+        assert!(!format!("{out}{err}").contains("the-secret-of-the-file"));
+        if output.status.success() { Ok(serde_json::from_str::<serde_json::Value>(&out).unwrap_or_default()) } else { Err(err) }
+    };
+    let (name, secret) = (unique("by-cli"), secret.to_str().expect("a path"));
+    let create = ["create", &name, "--client-id", "id", "--client-secret-file", secret, "--authorization-uri", "https://a.invalid/a"];
+    let uris = ["--token-uri", "https://a.invalid/t", "--userinfo-uri", "https://a.invalid/u", "--logout-uri", "https://a.invalid/l"];
+    let made = run(&[&create[..], &uris[..], &["--disabled"]].concat()).expect("it is made");
+    assert_eq!((&made["displayName"], &made["enabled"], &made["linkByName"]), (&name.clone().into(), &false.into(), &true.into()));
+    assert!(run(&[&create[..], &uris[..]].concat()).expect_err("the name is taken").contains("exists already"));
+    assert_eq!(run(&["enable", &name]).expect("it is enabled")["enabled"], true);
+    let updated = run(&["update", &name, "--create-users", "true", "--client-secret-file", secret]).expect("it is changed");
+    assert_eq!((&updated["createUsers"], &updated["clientId"]), (&true.into(), &"id".into()));
+    assert_eq!(run(&["get", made["name"].as_str().expect("a name")]).expect("it is there"), updated);
+    assert!(run(&["list"]).expect("they are listed").as_array().is_some_and(|all| all.contains(&updated)));
+    let linked = run(&["link", &name, "sub ject/1", &user.name]).expect("he is linked");
+    assert_eq!((&linked["userName"], &linked["origin"]), (&user.name.clone().into(), &"LINK_ORIGIN_ADMINISTRATOR".into()));
+    for of in [["links", "--authority", &name], ["links", "--user", &user.name]] {
+        assert_eq!(run(&of).expect("links are listed"), serde_json::json!([linked]));
+    }
+    assert!(run(&["unlink", &name, "sub ject/1"]).expect_err("it asks first").contains("--yes"));
+    run(&["unlink", &name, "sub ject/1", "--yes"]).expect("he is unlinked");
+    assert_eq!(run(&["disable", &name]).expect("it is disabled")["enabled"], false);
+    run(&["delete", &name, "--yes"]).expect("it is deleted");
+    assert!(run(&["get", &name]).expect_err("it is gone").contains("no such"));
+}

@@ -24,9 +24,9 @@ fn nonsense() -> Vec<(&'static str, Says)> {
         ("half of it", Says::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{\"sub\":\"1\",\"access_token\":\"t\"}".to_vec())),
         ("an empty object", Says::status("200 OK", "{}")),
         ("a list", Says::status("200 OK", "[]")),
-        ("a number", Says::json(json!({"access_token": 1, "sub": 1}))),
-        ("an empty text", Says::json(json!({"access_token": "", "sub": ""}))),
-        ("a control character", Says::json(json!({"access_token": "a\nb", "sub": "a\nb"}))),
+        ("a number", Says::json(&json!({"access_token": 1, "sub": 1}))),
+        ("an empty text", Says::json(&json!({"access_token": "", "sub": ""}))),
+        ("a control character", Says::json(&json!({"access_token": "a\nb", "sub": "a\nb"}))),
         ("two of it", Says::status("200 OK", r#"{"access_token":"a","access_token":"b","sub":"1","sub":"2"}"#)),
         ("very deep", Says::status("200 OK", &format!("{{\"access_token\":\"t\",\"sub\":\"1\",\"x\":{}", "[".repeat(60_000)))),
         ("too much", Says::Json(huge)),
@@ -45,7 +45,7 @@ async fn a65_an_authority_that_answers_nonsense_is_a_502_on_both_surfaces() {
     for (at, (what, says)) in nonsense().into_iter().enumerate() {
         let via = Via::BOTH[at % 2];
         let mark = world.service_log.mark();
-        let good = Says::json(json!({"access_token": "upstream-token"}));
+        let good = Says::json(&json!({"access_token": "upstream-token"}));
         for (case, token, user) in [(Case::TokenCall, says.clone(), None), (Case::UserCall, good, Some(says))] {
             fake.token_says(token);
             if let Some(user) = user {
@@ -63,8 +63,8 @@ async fn a65_an_authority_that_answers_nonsense_is_a_502_on_both_surfaces() {
         assert!(!log.contains("upstream-token") && !log.contains("Sign in here"), "{what} is in the log");
     }
     // And it was the answers alone.
-    fake.token_says(Says::json(json!({"access_token": "t", "token_type": "bearer"})));
-    fake.user_says(Says::json(json!({"sub": unique("s"), "username": user.name})));
+    fake.token_says(Says::json(&json!({"access_token": "t", "token_type": "bearer"})));
+    fake.user_says(Says::json(&json!({"sub": unique("s"), "username": user.name})));
     ticket(&world, &world.call(Via::Envoy, &browser.begins(&world, &authority).back()).await);
 }
 
@@ -77,7 +77,7 @@ async fn a65_an_authority_that_is_slow_is_given_up_after_five_seconds_and_keeps_
     for (case, token, user) in [
         (Case::TokenCall, Says::Nothing, Says::Nothing),
         (Case::TokenCall, Says::Endless(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n".to_vec()), Says::Nothing),
-        (Case::UserCall, Says::json(json!({"access_token": "t"})), Says::Nothing),
+        (Case::UserCall, Says::json(&json!({"access_token": "t"})), Says::Nothing),
     ] {
         fake.token_says(token);
         fake.user_says(user);
@@ -140,13 +140,13 @@ async fn a64_b6_an_id_token_has_to_agree_with_who_the_user_call_names() {
         (jwt(json!({})), Some(Case::TokenCall)),
         ("no jwt".to_owned(), Some(Case::TokenCall)),
     ] {
-        fake.token_says(Says::json(json!({"access_token": "t", "id_token": id_token})));
+        fake.token_says(Says::json(&json!({"access_token": "t", "id_token": id_token})));
         let reply = world.call(Via::Envoy, &browser.begins(&world, &authority).back()).await;
         match case {
             Some(case) => reply.refused(case),
             None => drop(ticket(&world, &reply)),
         }
     }
-    fake.token_says(Says::json(json!({"access_token": "t", "token_type": "mac"})));
+    fake.token_says(Says::json(&json!({"access_token": "t", "token_type": "mac"})));
     world.call(Via::Envoy, &browser.begins(&world, &authority).back()).await.refused(Case::TokenCall);
 }

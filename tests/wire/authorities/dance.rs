@@ -176,7 +176,7 @@ async fn h7_a_name_never_leads_to_an_administrator_or_a_user_with_rights() {
     let fake = Fake::of("x", "x").await;
     let authority = registered(&world, &fake, |asked| asked.create_users = true).await;
     let try_as = async |subject: &str, name: &str, via: Via| {
-        fake.user_says(Says::json(json!({"sub": subject, "preferred_username": name})));
+        fake.user_says(Says::json(&json!({"sub": subject, "preferred_username": name})));
         world.call(via, &browser.begins(&world, &authority).back()).await
     };
     for via in Via::BOTH {
@@ -215,7 +215,7 @@ async fn whoever_is_nobody_here_is_refused_or_made_as_the_authority_is_set() {
     let (known, off) = (world.user().await, world.user().await);
     world.disable_user(&off).await;
     let (browser, fake) = (Browser::of(&world).await, Fake::of("x", "x").await);
-    let says = |subject: &str, name: &str| fake.user_says(Says::json(json!({"sub": subject, "preferred_username": name})));
+    let says = |subject: &str, name: &str| fake.user_says(Says::json(&json!({"sub": subject, "preferred_username": name})));
 
     let by_hand = registered(&world, &fake, |asked| asked.link_by_name = Some(false)).await;
     let ordinary = registered(&world, &fake, |_| {}).await;

@@ -1,16 +1,16 @@
-//! A sign-in at an OpenID provider that is not ours: PyPI's `oidc-provider-mock`.
+//! A sign-in at an OpenID provider that is not ours: the Python package `oidc-provider-mock`.
 
 use std::{ffi::OsString, path::Path};
 
 use serde_json::{Value, json};
 
-use super::stage::{Browser, Fake, redirect_uri, registered, ticket};
+use super::stage::{Browser, of_message, redirect_uri, ticket};
 use crate::harness::{
     Call, Op, Via, World,
     process::{Log, Process},
     tools, unique,
 };
-use supos_auth::grpc::pb::supos::auth::admin::v1::CreateIdentityProviderRequest;
+use supos_auth::grpc::pb::supos::auth::admin::v1::{CreateIdentityProviderRequest, IdentityProvider};
 
 /// The Python of `PYTHON`, else the one that `make tools` made.
 fn python() -> OsString {
@@ -40,23 +40,20 @@ async fn a_user_signs_in_at_a_real_openid_provider() {
     let claims = json!({"preferred_username": user.name, "name": "Zhang San"});
     world.http.put(format!("{provider}/users/{subject}")).json(&claims).send().await.expect("the provider answers");
 
-    let fake = Fake::of("never", "asked").await;
-    let template = registered(&world, &fake, |_| {}).await;
     let message = CreateIdentityProviderRequest {
-        identity_provider: Some(supos_auth::grpc::pb::supos::auth::admin::v1::IdentityProvider {
+        identity_provider: Some(IdentityProvider {
             display_name: unique("provider"),
             client_id: text("client_id"),
             authorization_uri: uri("authorization_endpoint"),
             token_uri: uri("token_endpoint"),
             userinfo_uri: uri("userinfo_endpoint"),
             logout_uri: uri("end_session_endpoint"),
-            link_by_name: Some(template.link_by_name),
             ..Default::default()
         }),
         client_secret: text("client_secret"),
     };
     let made = world.authorities().create_identity_provider(world.as_admin(message).await).await.expect("it can be registered");
-    let authority = super::stage::of_message(made.into_inner().identity_provider.expect("the authority"));
+    let authority = of_message(made.into_inner().identity_provider.expect("the authority"));
 
     // The browser goes there, the user says who he is, and the provider sends it back.
     let browser = Browser::of(&world).await;
@@ -79,5 +76,4 @@ async fn a_user_signs_in_at_a_real_openid_provider() {
         let out = world.call(Via::Envoy, &Call::new(Op::SignOutV281).with("accessToken", &tokens.access).by(app.who())).await;
         assert_eq!(out.text_of("redirectUri"), uri("end_session_endpoint"));
     }
-    assert!(fake.asked().is_empty());
 }

@@ -40,7 +40,7 @@ pub(super) enum Says {
 }
 
 impl Says {
-    pub(super) fn json(value: serde_json::Value) -> Self {
+    pub(super) fn json(value: &serde_json::Value) -> Self {
         Self::Json(value.to_string())
     }
 
@@ -80,8 +80,8 @@ impl Fake {
     pub(super) async fn of(subject: &str, name: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
-        let token = Arc::new(Mutex::new(Says::json(serde_json::json!({"access_token": "upstream-token", "token_type": "Bearer"}))));
-        let user = Arc::new(Mutex::new(Says::json(serde_json::json!({"sub": subject, "preferred_username": name}))));
+        let token = Arc::new(Mutex::new(Says::json(&serde_json::json!({"access_token": "upstream-token", "token_type": "Bearer"}))));
+        let user = Arc::new(Mutex::new(Says::json(&serde_json::json!({"sub": subject, "preferred_username": name}))));
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (tokens, users, log) = (Arc::clone(&token), Arc::clone(&user), Arc::clone(&asked));
         let server = tokio::spawn(async move {
