@@ -39,7 +39,7 @@ pub(super) async fn token(call: &Call) -> Result<Tokens, Error> {
 }
 
 /// What operations 4 and 10 are asked for. In 4 the app has to be named.
-pub fn authorize_request(call: &Call, names_app: bool) -> Result<AuthorizeRequest, Error> {
+pub(crate) fn authorize_request(call: &Call, names_app: bool) -> Result<AuthorizeRequest, Error> {
     let parameters = call.parameters()?;
     let app = if names_app { Some(parameters.required("appid")?) } else { parameters.optional("appid") };
     parameters.exactly("responseType", "code")?;
@@ -52,14 +52,14 @@ pub fn authorize_request(call: &Call, names_app: bool) -> Result<AuthorizeReques
 }
 
 /// Operations 4 and 10.
-pub async fn authorize(call: &Call, names_app: bool) -> Result<Authorized, Error> {
+pub(crate) async fn authorize(call: &Call, names_app: bool) -> Result<Authorized, Error> {
     let user = call.caller.user()?;
     let request = authorize_request(call, names_app)?;
     call.core.authorize(&user.signed_in.session, user.by_token_of, request).await
 }
 
 /// Operation 12. Gives where the authority that the user had signed in at signs him out, if he had.
-pub async fn sign_out_of_browser(call: &Call) -> Result<Option<String>, Error> {
+pub(crate) async fn sign_out_of_browser(call: &Call) -> Result<Option<String>, Error> {
     match call.caller.ending()? {
         Some(signed_in) => call.core.sign_out(signed_in.session.id).await,
         // Somebody else may be ending that session right now: nobody is told that it has ended before that is on disk.
@@ -69,7 +69,7 @@ pub async fn sign_out_of_browser(call: &Call) -> Result<Option<String>, Error> {
 }
 
 /// Operation 13.
-pub async fn complete_third_party_sign_in(call: &Call) -> Result<Arrived, Error> {
+pub(crate) async fn complete_third_party_sign_in(call: &Call) -> Result<Arrived, Error> {
     let parameters = call.parameters()?;
     if parameters.optional("protocolType").is_some_and(|word| word != "bluetron") {
         return Err(Error::parameter("protocolType", Problem::NotAllowed));

@@ -84,7 +84,7 @@ async fn a_browser_is_sent_to_sign_in_and_lands_in_the_app_with_query_and_fragme
         let json: serde_json::Value = serde_json::from_str(&back.text).expect("the answer has a JSON body");
         let location = back.location();
         let code = json["code"].as_str().expect("a code");
-        assert_eq!(location, format!("{}/page?a=1&b=%20&code={code}&state=a+b%26%3C%3E%22%27%250a%2B%E5%BC%A0#part", app.redirect),);
+        assert_eq!(location, format!("{}/page?a=1&b=%20&code={code}&state=a+b%26%3C%3E%22%27%250a%2B%E5%BC%A0#part", app.redirect));
         assert_eq!(json["message"], "OK");
         assert_eq!(back.header("deprecation").is_empty(), path == AUTHORIZE[0]);
         // The next app needs no password.

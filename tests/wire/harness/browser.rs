@@ -1,4 +1,4 @@
-//! A real browser: Chromium, driven over WebDriver.
+//! A real browser: Chromium, driven over the protocol of W3C's web driver.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ pub(crate) struct Browser {
     client: Client,
     session: String,
     _driver: Process,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// Whether the tests with a browser are run. `BROWSER=none` leaves them out, and says so where it is set: in scripts/test.
@@ -46,7 +46,7 @@ impl Browser {
         let made = client.post(format!("http://127.0.0.1:{port}/session")).json(&capabilities).send().await.expect("a session");
         let made: Value = made.json().await.expect("JSON");
         let id = made["value"]["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {made}")).to_owned();
-        Self { client, session: format!("http://127.0.0.1:{port}/session/{id}"), _driver: driver, _folder: folder }
+        Self { client, session: format!("http://127.0.0.1:{port}/session/{id}"), _driver: driver, folder }
     }
 
     async fn call(&self, command: &str, body: Option<Value>) -> Result<Value, Value> {
@@ -148,7 +148,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // The driver is killed after this, and Chromium must not stay: its processes are found by their folder.
-        let folder = self._folder.path().display().to_string();
+        let folder = self.folder.path().display().to_string();
         let _ = std::process::Command::new("pkill").args(["-KILL", "-f", &folder]).status();
     }
 }
