@@ -469,6 +469,10 @@ impl fmt::Display for Caller {
 /// names of it sign their users out here. What is no browser says nothing.
 fn is_cross_site(headers: &HeaderMap, public_origin: &str) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
+    // What a page merely loads does nothing, whoever's page it is: a picture whose address is ours is nobody's will.
+    if text("sec-fetch-dest").is_some_and(|kind| !["document", "iframe", "frame", "empty"].contains(&kind.as_str())) {
+        return true;
+    }
     match text("sec-fetch-site").as_deref() {
         Some("same-origin" | "same-site" | "none") => false,
         Some(_) => true,
@@ -519,6 +523,10 @@ mod tests {
             (&[("origin", "https://auth.example")], false),
             (&[("origin", "https://auth.example.evil")], true),
             (&[("origin", "null")], true),
+            (&[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "image")], true),
+            (&[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "script")], true),
+            (&[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "empty")], false),
+            (&[("sec-fetch-site", "none"), ("sec-fetch-dest", "document")], false),
         ] {
             assert_eq!(is_cross_site(&headers(pairs), origin), cross_site, "{pairs:?}");
         }

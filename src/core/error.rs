@@ -139,6 +139,9 @@ pub enum Problem {
     /// It is shorter than it has to be.
     #[error("is too short")]
     TooShort,
+    /// It is among what somebody who guesses tries first.
+    #[error("is too easy to guess")]
+    TooCommon,
     /// It stands where it may not stand, or says two things at once.
     #[error("is ambiguous")]
     Ambiguous,

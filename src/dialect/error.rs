@@ -107,6 +107,7 @@ pub fn text_of(error: &Error, language: Language) -> String {
                 (Language::Chinese, Problem::NotAllowed) => format!("{name}的值不被允许"),
                 (Language::Chinese, Problem::TooLong) => format!("{name}过长"),
                 (Language::Chinese, Problem::TooShort) => format!("{name}过短"),
+                (Language::Chinese, Problem::TooCommon) => format!("{name}太容易被猜到"),
                 (Language::Chinese, Problem::Ambiguous) => format!("{name}有歧义"),
             };
         }

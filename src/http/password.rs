@@ -106,6 +106,7 @@ pub(super) async fn send(browser: &Browser<'_>, form: Result<Form, Error>) -> Re
 fn explain(browser: &Browser<'_>, error: &Error) -> String {
     match error {
         Error::Parameter { name, problem: Problem::NotAllowed } if name == "new_password" => browser.words.not_the_same.to_owned(),
+        Error::Parameter { problem: Problem::TooCommon, .. } => browser.words.too_common.to_owned(),
         Error::Parameter { .. } => browser.words.too_short.to_owned(),
         other => sign_in::alert(browser, other),
     }

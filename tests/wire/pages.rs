@@ -1,6 +1,8 @@
 //! The pages, as HTTP shows them: who may sign in by them, where they lead, and what they never do.
 
-use supos_auth::grpc::pb::supos::auth::admin::v1::{EnableUserRequest, ResetPasswordRequest};
+use supos_auth::grpc::pb::supos::auth::admin::v1::{
+    CreateIdentityProviderRequest, DisableIdentityProviderRequest, EnableUserRequest, IdentityProvider, ResetPasswordRequest,
+};
 
 use crate::harness::{
     App, Setup, User, World,
@@ -253,6 +255,7 @@ async fn a_password_that_an_administrator_has_set_has_to_be_changed_on_the_way_i
     for (current, new, says) in [
         (&*one_time, [new, "another"], "The two new passwords differ."),
         (&*one_time, ["short", "short"], "The new password is too short or too long."),
+        (&*one_time, ["password1234", "password1234"], "The new password is among those that are tried first. Choose another one."),
         (&*one_time, [&*one_time, &*one_time], "The new password has to differ from the current one."),
         ("wrong", [new, new], "The user name or the password is wrong."),
     ] {
@@ -308,6 +311,81 @@ async fn signing_out_shows_a_page_and_takes_a_click_when_another_site_leads_ther
     assert_eq!(visitor.get(&world, PASSWORD).await.status, 303, "it has ended");
     // Nobody is signed in: the same page, whoever leads there.
     assert_eq!(Visitor::default().get(&world, SIGN_OUT).await.heading(), "You are signed out");
+}
+
+#[tokio::test]
+async fn a49_what_a_page_merely_loads_signs_nobody_out() {
+    let world = World::shared().await;
+    let (_, ticket) = world.signed_in().await;
+    let mut visitor = Visitor::default();
+    visitor.cookies.insert("suposTicket".into(), ticket);
+    for (site, kind) in [("same-site", "image"), ("same-origin", "script"), ("same-site", "style"), ("none", "object")] {
+        for accept in ["image/avif,*/*", "text/html"] {
+            let request = world.http.get(world.url(SIGN_OUT)).header("accept", accept);
+            let request = request.header("sec-fetch-site", site).header("sec-fetch-dest", kind);
+            let request = request.header("cookie", format!("suposTicket={}", visitor.cookies["suposTicket"]));
+            assert_eq!(request.send().await.expect("an answer").status(), 403, "{site} {kind} {accept}");
+        }
+    }
+    assert_eq!(visitor.get(&world, PASSWORD).await.status, 200, "he is signed in");
+}
+
+#[tokio::test]
+async fn an_authority_that_is_down_denies_or_is_off_is_a_page_that_says_so() {
+    let world = World::own(Setup::default()).await;
+    let app = world.app().await;
+    // A port that nobody listens on any more.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+    let message = CreateIdentityProviderRequest {
+        identity_provider: Some(IdentityProvider {
+            display_name: "<Plant>".into(),
+            client_id: "us".into(),
+            authorization_uri: "https://plant.invalid/authorize?x=1".into(),
+            token_uri: format!("http://127.0.0.1:{port}/token"),
+            userinfo_uri: format!("http://127.0.0.1:{port}/user"),
+            logout_uri: "https://plant.invalid/logout".into(),
+            ..Default::default()
+        }),
+        client_secret: "secret".into(),
+    };
+    let made = world.authorities().create_identity_provider(world.as_admin(message).await).await.expect("it can be registered");
+    let name = made.into_inner().identity_provider.expect("an authority").name;
+    let id = name.rsplit('/').next().expect("an id");
+    let mut visitor = Visitor::default();
+    let page = come(&world, &mut visitor, &start(&app)).await;
+    assert!(page.text.contains("Sign in with &#60;Plant&#62;"), "{}", page.text);
+    let away = async |visitor: &mut Visitor, id: &str| visitor.post(&world, SIGN_IN, &[("form", &page.form()), ("authority", id)]).await;
+    for (query, status, says) in [
+        ("code=x", 502, "the authority gave no token".to_owned()),
+        ("error=access_denied", 403, "the authority did not sign the user in".to_owned()),
+        ("", 400, "code".to_owned()),
+    ] {
+        let sent = away(&mut visitor, id).await;
+        assert_eq!(sent.status, 303, "{}", sent.text);
+        let location = url::Url::parse(sent.location()).expect("a URL");
+        assert!(location.as_str().starts_with("https://plant.invalid/authorize?x=1&"), "{location}");
+        let state = location.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+        let back = format!("/inter-api/auth/v1/third/authorize?protocolType=bluetron&state={}&{query}", encode(&state));
+        let seen = visitor.clone().get(&world, &back).await;
+        assert_eq!(seen.status, status, "{}", seen.text);
+        assert!(seen.alert().to_lowercase().contains(&says.to_lowercase()), "{}", seen.alert());
+        assert!(
+            seen.text.contains("Start again")
+                && seen.headers.get_all("set-cookie").iter().all(|it| !it.as_bytes().starts_with(b"suposTicket"))
+        );
+        assert_safe(&seen);
+        // Without the cookie of the browser that began, it is nobody's.
+        let seen = Visitor::default().get(&world, &back).await;
+        assert_eq!(seen.status, 400, "{}", seen.text);
+    }
+    for wrong in ["x", "00000000000000000000000000000000"] {
+        let seen = away(&mut visitor, wrong).await;
+        assert_eq!(seen.status, 400, "{}", seen.text);
+    }
+    let request = world.as_admin(DisableIdentityProviderRequest { name: name.clone() }).await;
+    world.authorities().disable_identity_provider(request).await.expect("it can be disabled");
+    assert_eq!(away(&mut visitor, id).await.status, 400);
+    assert!(!visitor.get(&world, SIGN_IN).await.text.contains("Plant"));
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ examples! { every_problem, Problem,
     Problem::NotAllowed => Problem::NotAllowed,
     Problem::TooLong => Problem::TooLong,
     Problem::TooShort => Problem::TooShort,
+    Problem::TooCommon => Problem::TooCommon,
     Problem::Ambiguous => Problem::Ambiguous,
 }
 

@@ -63,8 +63,10 @@ async fn a_redirect_uri_fits_as_documented_and_a_misfit_is_never_redirected_to()
                     let mut visitor = Visitor::default();
                     visitor.cookies.extend(signed_in.then(|| ("suposTicket".to_owned(), ticket.clone())));
                     let query = format!("responseType=code&appid={}&redirectUri={}&state=s", app.id, encode(&redirect));
-                    let page = visitor.get(&world, &format!("{}?{query}", Op::Authorize.path())).await;
-                    assert!(page.status == 400 && page.header("location").is_empty(), "{redirect:?} ({why}): {}", page.status);
+                    for op in Op::AUTHORIZES {
+                        let page = visitor.get(&world, &format!("{}?{query}", op.path())).await;
+                        assert!(page.status == 400 && page.header("location").is_empty(), "{redirect:?} ({why}): {}", page.status);
+                    }
                 }
                 // Nor does a misfit find its app by itself.
                 let call = authorize(Op::Authorize, &app).but("appid", None).but("redirectUri", Some(&redirect)).by(Who::ticket(&ticket));
