@@ -15,6 +15,8 @@ RUN mkdir src \
     && cargo build --release --locked --bin supos-auth \
     && rm -r src
 
+COPY templates templates
+COPY assets assets
 COPY src src
 # cargo goes by times, and the empty sources are younger than the real ones.
 RUN find src -type f -exec touch {} + \
@@ -28,6 +30,8 @@ RUN groupadd --gid 10001 supos-auth \
     && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin supos-auth \
     && install -d -o 10001 -g 10001 -m 0700 /var/lib/supos-auth /run/supos-auth
 
+# Whom outgoing calls over https trust. Mount others over it, or name a file in SSL_CERT_FILE.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /src/target/release/supos-auth /usr/local/bin/supos-auth
 
 USER 10001:10001

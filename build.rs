@@ -5,11 +5,12 @@ use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 
 use prost_reflect::{DynamicMessage, ExtensionDescriptor, Kind, MethodDescriptor, ReflectMessage, Value};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "supos/auth/v1/auth.proto",
     "supos/auth/v2/auth.proto",
     "supos/auth/v281/auth.proto",
     "supos/auth/admin/v1/apps.proto",
+    "supos/auth/admin/v1/identity_providers.proto",
     "supos/auth/admin/v1/users.proto",
     "supos/auth/admin/v1/sessions.proto",
     "supos/auth/admin/v1/signing_keys.proto",
@@ -58,12 +59,17 @@ fn operation(method: &MethodDescriptor, http: &ExtensionDescriptor) -> Result<Op
         write_binding(&mut bindings, further.as_message().ok_or("no binding")?)?;
     }
     let deprecated = method.options().get_field_by_name("deprecated").is_some_and(|value| matches!(*value, Value::Bool(true)));
-    let parameters: Vec<String> = parameters(method).iter().map(|(json_name, _)| json_name.clone()).collect();
+    let names = |keep: fn(&Kind) -> bool| {
+        method.input().fields().filter(|field| keep(&field.kind())).map(|field| field.json_name().to_owned()).collect::<Vec<String>>()
+    };
+    let parameters = names(|kind| !matches!(kind, Kind::Message(_)));
+    let flags = names(|kind| *kind == Kind::Bool);
     let service = method.parent_service();
     // `supos.auth.v281` and `SignOut` make `v281.SignOut`.
     let name = format!("{}.{}", service.package_name().rsplit('.').next().unwrap_or_default(), method.name());
     Ok(Some(format!(
-        "Operation {{ rpc: \"/{}/{}\", name: {name:?}, bindings: &[{bindings}], parameters: &{parameters:?}, deprecated: {deprecated} }},\n",
+        "Operation {{ rpc: \"/{}/{}\", name: {name:?}, bindings: &[{bindings}], parameters: &{parameters:?}, \
+         flags: &{flags:?}, deprecated: {deprecated} }},\n",
         service.full_name(),
         method.name(),
     )))
@@ -82,17 +88,7 @@ fn write_binding(out: &mut String, rule: &DynamicMessage) -> Result<(), Box<dyn 
     Err("a binding has neither get nor post".into())
 }
 
-/// The JSON and the Rust names of the fields that a caller may fill.
-fn parameters(method: &MethodDescriptor) -> Vec<(String, String)> {
-    method
-        .input()
-        .fields()
-        .filter(|field| !matches!(field.kind(), Kind::Message(_)))
-        .map(|field| (field.json_name().to_owned(), field.name().to_owned()))
-        .collect()
-}
-
-/// The `Request` implementation of an operation's request message: its text parameters and its raw JSON body by name.
+/// The `Request` implementation of an operation's request message: its text and yes-or-no parameters and its raw JSON body by name.
 fn request(method: &MethodDescriptor) -> Result<String, Box<dyn Error>> {
     let input = method.input();
     let package = input.package_name().split('.').collect::<Vec<_>>().join("::");
@@ -100,9 +96,14 @@ fn request(method: &MethodDescriptor) -> Result<String, Box<dyn Error>> {
     for field in input.fields().filter(|field| field.kind() == Kind::String) {
         write!(texts, "({:?}, self.{}.as_str()), ", field.json_name(), field.name())?;
     }
+    let mut flags = String::new();
+    for field in input.fields().filter(|field| field.kind() == Kind::Bool) {
+        write!(flags, "({:?}, self.{}), ", field.json_name(), field.name())?;
+    }
     let json = if input.get_field_by_name("json").is_some() { "self.json.as_ref()" } else { "None" };
     Ok(format!(
         "impl Request for pb::{package}::{} {{\n    fn texts(&self) -> Vec<(&'static str, &str)> {{ vec![{texts}] }}\n    \
+         fn flags(&self) -> Vec<(&'static str, bool)> {{ vec![{flags}] }}\n    \
          fn json(&self) -> Option<&pb::google::api::HttpBody> {{ {json} }}\n}}\n",
         input.name(),
     ))

@@ -1,14 +1,22 @@
 //! The settings: flags of `serve`, or environment variables of the same names. All mistakes are reported at once, before anything is
 //! touched.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{ArgAction, Args, ValueEnum, builder::PossibleValuesParser};
-use url::Url;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use url::{Host, Url};
 
 use crate::{
     core::{Settings, throttle::Limits},
     dialect::operation::{OPERATIONS, Operation},
+    outbound::address::Rules,
 };
 
 /// How the log is written.
@@ -22,6 +30,7 @@ pub enum LogFormat {
 
 /// What `supos-auth serve` takes.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct ServeArgs {
     /// The folder that everything is kept in. Made when it is not there.
     #[arg(long, env = "SUPOS_AUTH_DATA_DIR", value_name = "DIR", default_value = "data")]
@@ -47,7 +56,7 @@ pub struct ServeArgs {
     pub grpc_listen: SocketAddr,
 
     /// How many connections the gRPC listener takes at a time; more wait. Leave room for it in the limit of open files (ulimit -n), where
-    /// the edge and the ops listener need 512 besides.
+    /// the edge, the ops listener and outgoing calls need 576 besides.
     #[arg(long, env = "SUPOS_AUTH_GRPC_CONNECTIONS", value_name = "NUMBER", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..))]
     pub grpc_connections: u16,
 
@@ -130,6 +139,28 @@ pub struct ServeArgs {
     #[arg(long, env = "SUPOS_AUTH_SWITCH_OFF", value_name = "OPERATION", value_delimiter = ',', value_parser = deprecated_operations())]
     pub switch_off: Vec<String>,
 
+    /// What the sign-in page calls this service.
+    #[arg(long, env = "SUPOS_AUTH_PRODUCT_NAME", value_name = "NAME", default_value = "supOS")]
+    pub product_name: String,
+
+    /// A picture for the sign-in page, square, at most 256 KiB: .svg, .png, .jpg or .webp.
+    #[arg(long, env = "SUPOS_AUTH_LOGO_FILE", value_name = "FILE")]
+    pub logo_file: Option<PathBuf>,
+
+    /// A network that the service may call although it would not by itself, as 127.0.0.0/8: loopback, link-local and metadata addresses are
+    /// not called otherwise. Give it again for each further one, or separate them by commas. --dev without it allows loopback.
+    #[arg(long, env = "SUPOS_AUTH_OUTBOUND_ALLOW", value_name = "CIDR", value_delimiter = ',')]
+    pub outbound_allow: Vec<IpNet>,
+
+    /// Do not call private networks either (10.0.0.0/8 and its like), but those that --outbound-allow names.
+    #[arg(long, env = "SUPOS_AUTH_OUTBOUND_DENY_PRIVATE", action = ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
+    pub outbound_deny_private: bool,
+
+    /// Refuse those who show no credential when they register a third-party authority (operation 2). Without it what they register waits
+    /// for an administrator to enable it.
+    #[arg(long, env = "SUPOS_AUTH_NO_ANONYMOUS_AUTHORITIES", action = ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_anonymous_authorities: bool,
+
     /// How the log is written, to standard error.
     #[arg(long, env = "SUPOS_AUTH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -186,6 +217,9 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
+/// What the demo may call: this machine, where whoever tries things out has his apps.
+const LOOPBACK: (Ipv4Net, Ipv6Net) = (Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8), Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128));
+
 /// The longest path of a Unix socket, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -223,6 +257,8 @@ impl ServeArgs {
             signing_key_lead: Duration::from_secs(self.signing_key_lead),
             signing_key_lifetime: Duration::from_secs(self.signing_key_lifetime),
             min_password_length: usize::try_from(self.min_password_length).unwrap_or(64),
+            public_url: self.issuer(),
+            anonymous_authorities: !self.no_anonymous_authorities,
         }
     }
 
@@ -235,6 +271,23 @@ impl ServeArgs {
             per_address: free(self.failures_per_address),
             per_good_address: free(self.failures_per_good_address),
         }
+    }
+
+    /// Which addresses the service may call, given where it listens itself.
+    #[must_use]
+    pub fn outbound_rules(&self, mut own: Vec<SocketAddr>) -> Rules {
+        // Where the public URL is an address, that is the service, too, by way of Envoy.
+        let public = match self.public_url.host() {
+            Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
+            Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
+            Some(Host::Domain(_)) | None => None,
+        };
+        own.extend(public.zip(self.public_url.port_or_known_default()).map(SocketAddr::from));
+        let mut allowed = self.outbound_allow.clone();
+        if self.dev && allowed.is_empty() {
+            allowed = vec![LOOPBACK.0.into(), LOOPBACK.1.into()];
+        }
+        Rules { allowed, deny_private: self.outbound_deny_private, own }
     }
 
     /// The gRPC methods of the operations that are switched off.
@@ -345,6 +398,22 @@ mod tests {
         assert_eq!(mistakes(&["--dev", "--ops-listen", "0.0.0.0:1"]).len(), 1);
         assert_eq!(mistakes(&["--dev", "--grpc-listen", "10.0.0.1:1"]).len(), 1);
         assert_eq!(mistakes(&["--dev", "--edge-listen", "10.0.0.1:1", "--edge-secret-file", "f"]).len(), 1);
+    }
+
+    #[test]
+    fn the_demo_calls_this_machine_unless_told_otherwise_and_nobody_calls_the_service_itself() {
+        let rules = |args: &[&str]| {
+            let cli = Cli::try_parse_from(std::iter::once(&"serve").chain(args)).unwrap();
+            cli.args.outbound_rules(vec!["127.0.0.1:50051".parse().unwrap()])
+        };
+        let allows = |args: &[&str], address: &str| rules(args).allow(address.parse().unwrap());
+        assert!(allows(&["--dev"], "127.0.0.1:9999") && allows(&["--dev"], "[::1]:9999"));
+        assert!(!allows(&["--dev"], "127.0.0.1:50051"));
+        assert!(!allows(&["--dev"], "127.0.0.1:8080"), "Envoy, by the public URL");
+        assert!(!allows(&["--dev", "--outbound-allow", "192.0.2.0/24"], "127.0.0.1:9999"));
+        assert!(!allows(&[], "127.0.0.1:9999"));
+        assert!(allows(&["--outbound-allow", "127.0.0.1/32,169.254.0.0/16"], "169.254.1.1:80"));
+        assert!(allows(&[], "10.0.0.1:80") && !allows(&["--outbound-deny-private"], "10.0.0.1:80"));
     }
 
     #[test]

@@ -40,6 +40,11 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<PrometheusHandle, Box<dy
     metrics::describe_counter!("supos_auth_deprecated_calls_total", "Calls of deprecated operations, by operation and app");
     metrics::describe_counter!("supos_auth_undated_signatures_total", "Signatures that were taken without a date, by app");
     metrics::describe_counter!("supos_auth_refused_signatures_total", "Signatures that were refused, by reason");
+    metrics::describe_gauge!("supos_auth_logouts_owed", "Calls that are owed to apps because a session has ended");
+    metrics::describe_counter!(
+        "supos_auth_logout_calls_total",
+        "Calls that tell apps of a sign-out, by app and outcome: delivered, failed (and tried again), given_up"
+    );
     metrics::describe_gauge!("supos_auth_ready", "Whether the service is ready: 1, or 0");
     Ok(recorder)
 }

@@ -1,8 +1,15 @@
 //! Where the service listens, and what it serves there.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, http::StatusCode, middleware, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    middleware,
+    response::IntoResponse,
+    routing::{any, get},
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -30,6 +37,7 @@ use crate::{
         pb,
         status::{Reader, status},
     },
+    http::{self, Look, Pages},
 };
 
 /// The most connections of the edge, which Envoy alone opens, and of the ops listener.
@@ -78,6 +86,15 @@ impl Listeners {
         Ok(Self { grpc, ops, edge })
     }
 
+    /// The addresses that were bound.
+    pub(super) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let edge = match &self.edge {
+            Edge::Unix(_) => None,
+            Edge::Tcp(listener, _) => Some(listener),
+        };
+        [Some(&self.grpc), Some(&self.ops), edge].into_iter().flatten().map(TcpListener::local_addr).collect()
+    }
+
     /// Serves on every listener, until `stopping`.
     pub(super) fn serve(
         self,
@@ -115,16 +132,18 @@ impl Listeners {
         });
 
         let stop = stopped();
+        let look = Look::new(&args.product_name, args.logo_file.as_deref())?;
+        let pages = Pages::new(gate.clone(), look, args.settings().min_password_length);
         match self.edge {
             Edge::Unix(listener) => {
-                let routes = edge_routes(gate, health, None);
+                let routes = edge_routes(gate, health, pages, None);
                 let incoming = bounded(UnixListenerStream::new(listener), NEAR_CONNECTIONS);
                 servers.spawn(async move {
                     Ok(hardened(EDGE_HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
                 });
             }
             Edge::Tcp(listener, secret) => {
-                let routes = edge_routes(gate, health, Some(Arc::new(secret)));
+                let routes = edge_routes(gate, health, pages, Some(Arc::new(secret)));
                 let incoming = bounded(TcpIncoming::from(listener).with_nodelay(Some(true)), NEAR_CONNECTIONS);
                 servers.spawn(async move {
                     Ok(hardened(EDGE_HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
@@ -135,7 +154,7 @@ impl Listeners {
     }
 }
 
-async fn bind(listener: &'static str, address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, StartError> {
+async fn bind(listener: &'static str, address: SocketAddr, flag: &str) -> Result<TcpListener, StartError> {
     let bound =
         TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}; {flag} chooses another address"))?;
     tracing::info!(listener, address = %bound.local_addr()?, "listening");
@@ -190,12 +209,12 @@ fn native_routes(gate: &Gate, health: &Health, admin: bool) -> Result<Routes, St
     Ok(Routes::from(router.layer(CatchPanicLayer::custom(|_| panicked(Reader::Native)))))
 }
 
-fn edge_routes(gate: &Gate, health: &Health, secret: EdgeSecret) -> Routes {
+fn edge_routes(gate: &Gate, health: &Health, pages: Pages, secret: EdgeSecret) -> Routes {
     let mut routes = RoutesBuilder::default();
     grpc::add_to(&mut routes, gate);
     routes.add_service(health_service(health));
     let router = routes.routes().into_axum_router();
-    let router = router.fallback(async || StatusCode::NOT_FOUND);
+    let router = router.fallback_service(any(http::serve).with_state(Arc::new(pages)));
     Routes::from(
         router.layer(CatchPanicLayer::custom(|_| panicked(Reader::Envoy))).layer(middleware::from_fn_with_state(secret, edge::open)),
     )

@@ -4,6 +4,7 @@ mod bootstrap;
 mod connections;
 mod health;
 mod listeners;
+mod logouts;
 mod master_key;
 
 use std::{error::Error, path::Path, sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ use crate::{
     config::ServeArgs,
     core::{
         Core,
+        authorities::calls::Calls,
         clock::{Clock, SystemClock},
         password::Hasher,
         seal::Vault,
@@ -30,6 +32,7 @@ use crate::{
     },
     grpc::gate::Gate,
     issuer::Issuer,
+    outbound,
     store::{Identity, Maintenance as _, Store, sled::SledStore},
     telemetry,
 };
@@ -67,6 +70,8 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
 
     let core = Arc::new(build(&args).await?);
     let listeners = Listeners::bind(&args).await?;
+    let outbound = outbound::Client::new(args.outbound_rules(listeners.addresses()?))?;
+    core.authority_calls.by(Box::new(outbound.clone()));
     let gate = Gate::new(Arc::clone(&core), Refusals::start(), &args.public_url, args.switched_off());
     let (stop, stopping) = watch::channel(false);
     let mut health = health::Health::new(!args.no_admin).await;
@@ -75,6 +80,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
     background.spawn(telemetry::keep_up(metrics));
     background.spawn(health.clone().watch(Arc::clone(&core)));
     background.spawn(purge(Arc::clone(&core)));
+    background.spawn(logouts::deliver(Arc::clone(&core), outbound));
     background.spawn(keep_keys(Arc::clone(&core)));
     background.spawn(keep_usage(Arc::clone(&core)));
     tracing::info!(public_url = %args.public_url, "supos-auth {} is running", env!("CARGO_PKG_VERSION"));
@@ -149,6 +155,7 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         throttle: Throttle::new(args.limits(), Arc::clone(&clock)),
         stand_in: StandIn::default(),
         usage: Usage::default(),
+        authority_calls: Calls::default(),
         clock,
         settings: args.settings(),
         on_password_changed: Box::new(initial_password.clone()),

@@ -1,6 +1,7 @@
 //! Who is calling: the credentials of a request become one [`Caller`], once, before an operation runs. An operation only says what it
 //! needs of him. Nothing else checks a credential.
 
+mod cookies;
 mod refusals;
 mod sign;
 
@@ -8,11 +9,12 @@ use std::{fmt, net::IpAddr};
 
 use http::{HeaderMap, header};
 
-pub use self::refusals::Refusals;
 use self::sign::SignedBy;
+pub use self::{cookies::Cookies, refusals::Refusals};
 use crate::{
     core::{
         Core, Error, Problem,
+        authorities::Registrar,
         ids::AppId,
         inspect::Asker,
         model::{Grant, SignedIn, User},
@@ -32,6 +34,8 @@ pub const TICKET_COOKIE: &str = "suposTicket";
 pub const BROWSER_COOKIE: &str = "suposBrowser";
 /// How many cookies of that name are looked at.
 const MAX_BROWSERS: usize = 8;
+/// The cookie of a browser that has begun to sign in at a third-party authority.
+pub const BINDING_COOKIE: &str = "suposThird";
 /// The header that deployed clients put an access token in, beside a signature.
 const TOKEN_HEADER: &str = "token";
 
@@ -82,6 +86,7 @@ struct Credentials {
     token: Option<Secret>,
     tickets: Vec<Secret>,
     browsers: Vec<Secret>,
+    binding: Option<Secret>,
 }
 
 #[derive(Debug)]
@@ -118,12 +123,13 @@ impl Credentials {
             }
         }
         let browsers = cookies(headers, BROWSER_COOKIE).take(MAX_BROWSERS).map(Secret::new).collect();
-        Ok(Self { authorization, token, tickets, browsers })
+        let binding = cookies(headers, BINDING_COOKIE).next().map(Secret::new);
+        Ok(Self { authorization, token, tickets, browsers, binding })
     }
 }
 
 /// The values of a cookie.
-fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+pub fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
     // In bytes: another application's cookie may be no text at all.
     let all = headers.get_all(header::COOKIE).into_iter().flat_map(|cookies| cookies.as_bytes().split(|&byte| byte == b';'));
     let named = all.filter_map(move |cookie| cookie.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
@@ -190,6 +196,7 @@ pub struct Caller {
     /// A browser sent this on behalf of a page of another site.
     cross_site: bool,
     source: Source,
+    binding: Option<Secret>,
 }
 
 impl Bearer {
@@ -221,6 +228,7 @@ impl Caller {
             refused: false,
             cross_site: is_cross_site(call.headers, call.public_origin),
             source: Source { address: call.address, browser },
+            binding: credentials.binding,
         };
         let mut tickets = credentials.tickets;
         match (credentials.authorization, call.schemes) {
@@ -266,6 +274,12 @@ impl Caller {
     #[must_use]
     pub const fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// What the browser shows that it was given when it began to sign in at an authority.
+    #[must_use]
+    pub const fn binding(&self) -> Option<&Secret> {
+        self.binding.as_ref()
     }
 
     fn grant(&self) -> Option<&Grant> {
@@ -369,6 +383,27 @@ impl Caller {
         if by_cookie && self.cross_site { Err(Error::NotAllowed) } else { Ok(asker) }
     }
 
+    /// Whoever registers an authority. Where `anybody` is false, somebody of whom nothing is known may not.
+    ///
+    /// # Errors
+    /// [`Error::CredentialRequired`], [`Error::CredentialRefused`]; [`Error::Parameter`] when there are two tickets; [`Error::NotAllowed`]
+    /// when a page of another site has a browser do it with the user's cookie.
+    pub fn registrar(&self, anybody: bool) -> Result<Registrar<'_>, Error> {
+        // Whoever shows a credential means to be known by it.
+        if self.refused {
+            return Err(Error::CredentialRefused);
+        }
+        let ticket = self.ticket()?;
+        let shows_more = self.app.is_some() || self.bearer.is_some();
+        if !shows_more && ticket.is_some() && self.cross_site {
+            return Err(Error::NotAllowed);
+        }
+        if self.has(Right::IdentityProvidersWrite) {
+            return Ok(Registrar::Entitled);
+        }
+        if shows_more || ticket.is_some() || anybody { Ok(Registrar::Other(&self.source)) } else { Err(Error::CredentialRequired) }
+    }
+
     /// The session that a browser's ticket names, to be ended.
     ///
     /// # Errors
@@ -434,6 +469,10 @@ impl fmt::Display for Caller {
 /// names of it sign their users out here. What is no browser says nothing.
 fn is_cross_site(headers: &HeaderMap, public_origin: &str) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
+    // What a page merely loads does nothing, whoever's page it is: a picture whose address is ours is nobody's will.
+    if text("sec-fetch-dest").is_some_and(|kind| !["document", "iframe", "frame", "empty"].contains(&kind.as_str())) {
+        return true;
+    }
     match text("sec-fetch-site").as_deref() {
         Some("same-origin" | "same-site" | "none") => false,
         Some(_) => true,
@@ -484,6 +523,10 @@ mod tests {
             (&[("origin", "https://auth.example")], false),
             (&[("origin", "https://auth.example.evil")], true),
             (&[("origin", "null")], true),
+            (&[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "image")], true),
+            (&[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "script")], true),
+            (&[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "empty")], false),
+            (&[("sec-fetch-site", "none"), ("sec-fetch-dest", "document")], false),
         ] {
             assert_eq!(is_cross_site(&headers(pairs), origin), cross_site, "{pairs:?}");
         }

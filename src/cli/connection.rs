@@ -17,8 +17,9 @@ use super::{
     tickets::{self, Ticket},
 };
 use crate::grpc::pb::supos::auth::admin::v1::{
-    app_service_client::AppServiceClient, session_service_client::SessionServiceClient,
-    signing_key_service_client::SigningKeyServiceClient, user_service_client::UserServiceClient,
+    app_service_client::AppServiceClient, identity_provider_service_client::IdentityProviderServiceClient,
+    session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
+    user_service_client::UserServiceClient,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -216,6 +217,10 @@ impl Admin {
 
     pub(crate) fn users(&self) -> UserServiceClient<TicketChannel> {
         UserServiceClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(crate) fn authorities(&self) -> IdentityProviderServiceClient<TicketChannel> {
+        IdentityProviderServiceClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     pub(crate) fn sessions(&self) -> SessionServiceClient<TicketChannel> {

@@ -5,11 +5,12 @@
 //!
 //! - [`failure`](Failure), `refusal`: what went wrong and what to do next, in words
 //! - `connection`, `tickets`, `sign_in`, `health`: reaching the service, and as whom
-//! - `apps`, `users`, `sessions`, `keys`, `import`: the commands of the admin API
+//! - `apps`, `authorities`, `users`, `sessions`, `keys`, `import`: the commands of the admin API
 //! - `sign`: what a client signs
 //! - `output`, `views`, `pages`, `names`, `input`, `text`: what they share
 
 mod apps;
+mod authorities;
 mod connection;
 mod failure;
 mod health;
@@ -51,6 +52,7 @@ Examples:
   supos-auth app list --output json
   supos-auth user import users.jsonl --dry-run
   supos-auth user reset-password zhang.san
+  supos-auth authority enable plant-login
   supos-auth session end-all --user zhang.san
   supos-auth key list
   supos-auth app usage
@@ -91,6 +93,8 @@ enum Command {
     App(Group<apps::AppCommand>),
     /// Manage users and their passwords.
     User(Group<users::UserCommand>),
+    /// Manage third-party certification authorities that users may sign in at.
+    Authority(Group<authorities::AuthorityCommand>),
     /// Show and end sessions.
     Session(Group<sessions::SessionCommand>),
     /// Manage the keys that tokens are signed with, and the master key that protects the store.
@@ -144,6 +148,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Logout(args) => as_client(sign_in::logout(&args)),
         Command::App(group) => as_client(apps::run(&group.admin, group.command)),
         Command::User(group) => as_client(users::run(&group.admin, group.command)),
+        Command::Authority(group) => as_client(authorities::run(&group.admin, group.command)),
         Command::Session(group) => as_client(sessions::run(&group.admin, group.command)),
         // Rewrapping is local and has no use for a runtime.
         Command::Key(keys::KeyCommand::Rewrap(args)) => keys::rewrap(&args),

@@ -10,7 +10,7 @@ use super::{
     names::{self, UserName},
     pages::{self, LimitArg, Page},
     text::count,
-    views::Session,
+    views::{LogoutDelivery, Session},
 };
 use crate::grpc::pb::supos::auth::admin::v1 as pb;
 
@@ -22,6 +22,8 @@ pub(crate) enum SessionCommand {
     End(EndArgs),
     /// End all sessions of a user.
     EndAll(EndAllArgs),
+    /// List the calls that tell apps that a session has ended, and that have not been delivered, the oldest first.
+    Logouts(LogoutsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -46,6 +48,18 @@ pub(crate) struct EndAllArgs {
     user: UserName,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct LogoutsArgs {
+    /// Only the calls to this app.
+    #[arg(long, value_name = "APP_ID")]
+    app: Option<String>,
+    /// Those that are not tried any more, instead of those that are owed; they are shown for three days.
+    #[arg(long)]
+    given_up: bool,
+    #[command(flatten)]
+    limit: LimitArg,
+}
+
 /// The JSON of how many sessions were ended.
 #[derive(Serialize)]
 struct Ended {
@@ -58,6 +72,7 @@ pub(crate) async fn run(args: &AdminArgs, command: SessionCommand) -> Result<(),
     let admin = args.sign_on().await?;
     match command {
         SessionCommand::List(list_args) => output.list(&list(&admin, list_args).await?),
+        SessionCommand::Logouts(logouts_args) => output.list(&logouts(&admin, logouts_args).await?),
         SessionCommand::End(EndArgs { session_id }) => {
             admin.call(admin.sessions().end_session(pb::EndSessionRequest { name: names::session(&session_id) })).await?;
             output.done(&format!("ended the session {session_id}"))
@@ -75,6 +90,20 @@ async fn list(admin: &Admin, args: ListArgs) -> Result<Vec<Session>, Failure> {
         let request = pb::ListSessionsRequest { page_size, page_token, user: user.clone() };
         let page = admin.call(admin.sessions().list_sessions(request)).await?;
         Ok::<_, Failure>(Page { items: page.sessions.into_iter().map(Session::from).collect(), next_page_token: page.next_page_token })
+    })
+    .await
+}
+
+async fn logouts(admin: &Admin, args: LogoutsArgs) -> Result<Vec<LogoutDelivery>, Failure> {
+    let app = args.app.as_deref().map(names::app).unwrap_or_default();
+    let state = if args.given_up { pb::LogoutDeliveryState::GivenUp } else { pb::LogoutDeliveryState::Owed };
+    pages::read_all(&args.limit, async |page_size, page_token| {
+        let request = pb::ListLogoutDeliveriesRequest { page_size, page_token, app: app.clone(), state: state.into() };
+        let page = admin.call(admin.sessions().list_logout_deliveries(request)).await?;
+        Ok::<_, Failure>(Page {
+            items: page.logout_deliveries.into_iter().map(LogoutDelivery::from).collect(),
+            next_page_token: page.next_page_token,
+        })
     })
     .await
 }

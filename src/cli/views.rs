@@ -16,19 +16,19 @@ pub(crate) trait Received<M>: From<M> {
 impl<M, V: From<M>> Received<M> for V {}
 
 /// An RFC 3339 time, or none.
-type Time = Option<String>;
+pub(crate) type Time = Option<String>;
 
-fn time(time: Option<Timestamp>) -> Time {
+pub(crate) fn time(time: Option<Timestamp>) -> Time {
     time.map(|time| time.to_string())
 }
 
 /// A time for people: whole seconds.
-fn shown(time: &Time) -> String {
+pub(crate) fn shown(time: &Time) -> String {
     let text = time.as_deref().unwrap_or_default();
     text.split_once('.').map_or_else(|| text.to_owned(), |(seconds, _)| format!("{seconds}Z"))
 }
 
-fn yes_no(value: bool) -> String {
+pub(crate) fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
 
@@ -309,6 +309,67 @@ impl Record for Session {
     }
 }
 
+/// A call that tells an app that a session has ended, and that has not been delivered.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LogoutDelivery {
+    name: String,
+    app: String,
+    uri: String,
+    user: String,
+    session: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_time: Time,
+    tries: i32,
+    last_error: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_try_time: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    give_up_time: Time,
+}
+
+impl From<pb::LogoutDelivery> for LogoutDelivery {
+    fn from(delivery: pb::LogoutDelivery) -> Self {
+        Self {
+            state: delivery.state().as_str_name(),
+            name: delivery.name,
+            app: delivery.app,
+            uri: delivery.uri,
+            user: delivery.user,
+            session: delivery.session,
+            create_time: time(delivery.create_time),
+            tries: delivery.tries,
+            last_error: delivery.last_error,
+            next_try_time: time(delivery.next_try_time),
+            give_up_time: time(delivery.give_up_time),
+        }
+    }
+}
+
+impl Record for LogoutDelivery {
+    const COLUMNS: &'static [&'static str] = &["app", "address", "session id", "ended", "tries", "last error", "next try"];
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let next = match &self.give_up_time {
+            Some(_) => format!("given up {}", shown(&self.give_up_time)),
+            None => shown(&self.next_try_time),
+        };
+        vec![
+            ("jti", names::id(&self.name).to_owned()),
+            // An app's id may hold a slash.
+            ("app", self.app.strip_prefix("apps/").unwrap_or(&self.app).to_owned()),
+            ("address", self.uri.clone()),
+            ("user id", names::id(&self.user).to_owned()),
+            ("session id", names::id(&self.session).to_owned()),
+            ("ended", shown(&self.create_time)),
+            ("tries", self.tries.to_string()),
+            ("last error", self.last_error.clone()),
+            ("next try", next),
+        ]
+    }
+}
+
 /// A key that tokens are signed with.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -499,6 +560,35 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_are_owed_are_printed_as_the_api_has_them() {
+        let owed = pb::LogoutDelivery {
+            name: "logoutDeliveries/j".to_owned(),
+            app: "apps/a/b".to_owned(),
+            uri: "http://a/out".to_owned(),
+            user: "users/u".to_owned(),
+            session: "sessions/s".to_owned(),
+            state: pb::LogoutDeliveryState::Owed.into(),
+            create_time: Some(at(1, 0)),
+            tries: 2,
+            last_error: "no answer within 5 s".to_owned(),
+            next_try_time: Some(at(2, 0)),
+            give_up_time: None,
+        };
+        let delivery = LogoutDelivery::from(owed.clone());
+        assert_eq!(
+            to_value(&delivery).unwrap(),
+            json!({
+                "name": "logoutDeliveries/j", "app": "apps/a/b", "uri": "http://a/out", "user": "users/u", "session": "sessions/s",
+                "state": "LOGOUT_DELIVERY_STATE_OWED", "createTime": "1970-01-01T00:00:01Z", "tries": 2,
+                "lastError": "no answer within 5 s", "nextTryTime": "1970-01-01T00:00:02Z",
+            })
+        );
+        assert!(delivery.details().contains(&("app", "a/b".to_owned())));
+        let given_up = LogoutDelivery::from(pb::LogoutDelivery { next_try_time: None, give_up_time: Some(at(3, 0)), ..owed });
+        assert!(given_up.details().contains(&("next try", "given up 1970-01-01T00:00:03Z".to_owned())));
+    }
+
+    #[test]
     fn every_column_is_a_detail() {
         fn check<R: Record>(record: &R) {
             let details = record.details();
@@ -511,6 +601,7 @@ mod tests {
         check(&UsageRow { app_id: String::new(), what: String::new(), times: String::new(), last: String::new() });
         check(&User::from(pb::User::default()));
         check(&Session::from(pb::Session::default()));
+        check(&LogoutDelivery::from(pb::LogoutDelivery::default()));
         check(&SigningKey::from(pb::SigningKey::default()));
     }
 }

@@ -44,23 +44,7 @@ impl Core {
     /// [`Error::Parameter`], [`Error::UnknownApp`], [`Error::NoSingleApp`], [`Error::RedirectMismatch`], [`Error::NotAllowed`] for
     /// another app than `only_app`, [`Error::CredentialRefused`] when the session has ended meanwhile.
     pub async fn authorize(&self, session: &Session, only_app: Option<&AppId>, request: AuthorizeRequest) -> Result<Authorized, Error> {
-        let too_long = [
-            ("redirectUri", &request.redirect_uri, redirect::MAX_REDIRECT_URI),
-            ("state", &request.state, MAX_STATE),
-            ("scope", &request.scope, MAX_SCOPE),
-        ]
-        .into_iter()
-        .find(|(_, value, longest)| value.len() > *longest);
-        if let Some((name, ..)) = too_long {
-            return Err(Error::parameter(name, Problem::TooLong));
-        }
-        let app = match &request.app {
-            Some(id) => self.enabled_app(id).await?.ok_or(Error::UnknownApp)?,
-            None => self.app_of_redirect_uri(&request.redirect_uri).await?,
-        };
-        if !redirect::matches(&app.redirect_uris, &request.redirect_uri) {
-            return Err(Error::RedirectMismatch);
-        }
+        let app = self.check_authorize(&request).await?;
         if let Some(only) = only_app.filter(|only| **only != app.id) {
             let any = self.store.app(only).await?.is_some_and(|only| only.rights.include(Right::CodesAnyApp));
             if !any {
@@ -81,6 +65,31 @@ impl Core {
         };
         self.store.create_code(BearerHash::of_code(code.expose()), record, now).await?;
         Ok(Authorized { code, location })
+    }
+
+    /// The app that asks, where what it asks for could be given to a user who is signed in.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`], [`Error::UnknownApp`], [`Error::NoSingleApp`], [`Error::RedirectMismatch`].
+    pub async fn check_authorize(&self, request: &AuthorizeRequest) -> Result<App, Error> {
+        let too_long = [
+            ("redirectUri", &request.redirect_uri, redirect::MAX_REDIRECT_URI),
+            ("state", &request.state, MAX_STATE),
+            ("scope", &request.scope, MAX_SCOPE),
+        ]
+        .into_iter()
+        .find(|(_, value, longest)| value.len() > *longest);
+        if let Some((name, ..)) = too_long {
+            return Err(Error::parameter(name, Problem::TooLong));
+        }
+        let app = match &request.app {
+            Some(id) => self.enabled_app(id).await?.ok_or(Error::UnknownApp)?,
+            None => self.app_of_redirect_uri(&request.redirect_uri).await?,
+        };
+        if !redirect::matches(&app.redirect_uris, &request.redirect_uri) {
+            return Err(Error::RedirectMismatch);
+        }
+        Ok(app)
     }
 
     /// The app of this id, if there is one and it is enabled.

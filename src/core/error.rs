@@ -68,6 +68,27 @@ pub enum Error {
         /// The field that has to be unique.
         name: String,
     },
+    /// There is a third-party authority of that name already.
+    #[error("there is an authority of that name")]
+    AuthorityExists,
+    /// There is no such third-party authority, or it is not enabled.
+    #[error("the authority is unknown or off")]
+    AuthorityOff,
+    /// The state that came back from an authority is unknown, expired or used, or another browser's.
+    #[error("the state is unknown, expired, used or another browser's")]
+    StateRefused,
+    /// The authority says that it, or the user, did not want him signed in.
+    #[error("the authority did not sign the user in")]
+    AuthorityDenied,
+    /// The authority gave no token for its code.
+    #[error("the authority's token call failed: {0}")]
+    AuthorityTokenFailed(String),
+    /// The authority did not say who its user is.
+    #[error("the authority's user call failed: {0}")]
+    AuthorityUserFailed(String),
+    /// Nobody here is the user whom the authority has signed in.
+    #[error("the authority's user is nobody here")]
+    AuthorityUserUnknown,
     /// It would leave the service in a state that nobody wants.
     #[error("{0}")]
     Precondition(&'static str),
@@ -118,6 +139,9 @@ pub enum Problem {
     /// It is shorter than it has to be.
     #[error("is too short")]
     TooShort,
+    /// It is among what somebody who guesses tries first.
+    #[error("is too easy to guess")]
+    TooCommon,
     /// It stands where it may not stand, or says two things at once.
     #[error("is ambiguous")]
     Ambiguous,

@@ -18,6 +18,7 @@ impl Core {
         }
         let now = self.now();
         let grant = self.store.redeem_code(&BearerHash::of_code(code), app, logout_uri, now).await?;
+        self.note_logout_uri(&grant.family, grant.session.id).await;
         self.tokens(grant, now)
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, secret::random_bytes};
+use super::{Error, clock::Timestamp, secret::random_bytes};
 
 /// Writes bytes as lower-case hexadecimal digits.
 struct Hex<'a>(&'a [u8]);
@@ -125,6 +125,28 @@ random_id! {
 random_id! {
     /// One life of an app: an app that is deleted and made again under the same id does not get the old one's tokens.
     Incarnation, ""
+}
+
+random_id! {
+    /// The id of a call that tells an app of a sign-out: 32 hexadecimal digits.
+    LogoutId, ""
+}
+
+impl LogoutId {
+    /// Makes the id of a call that is owed from `now` on: later ones come after earlier ones.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the machine has no randomness to give.
+    pub fn at(now: Timestamp) -> Result<Self, Error> {
+        let mut id = random_bytes::<16>()?;
+        id[..8].copy_from_slice(&now.millis().to_be_bytes());
+        Ok(Self(id))
+    }
+}
+
+random_id! {
+    /// The id of a third-party certification authority: 32 hexadecimal digits.
+    AuthorityId, ""
 }
 
 /// A refresh token family: what one redeemed code gave out, and all that came of it by refreshing.

@@ -1,9 +1,11 @@
 //! The rules of the service, each once. Knows nothing of gRPC, HTTP, SQL, the environment or the machine's clock.
 //!
-//! One file for each operation: [`sign_in`], [`authorize`], [`exchange`], [`refresh`], [`inspect`], [`sign_out`]; what administrators do
-//! is in [`apps`], [`users`] and [`signing_keys`].
+//! One file for each operation: [`sign_in`], [`authorize`], [`exchange`], [`refresh`], [`inspect`], [`sign_out`] and, of its consequences,
+//! [`logouts`]; what administrators do is in [`apps`], [`users`], [`signing_keys`] and [`authorities`], and signing in at a third-party
+//! authority in [`authorities::dance`].
 
 pub mod apps;
+pub mod authorities;
 pub mod authorize;
 pub mod browser;
 pub mod clock;
@@ -11,6 +13,7 @@ mod error;
 pub mod exchange;
 pub mod ids;
 pub mod inspect;
+pub mod logouts;
 pub mod model;
 pub mod password;
 pub mod redirect;
@@ -31,6 +34,7 @@ use std::{sync::Arc, time::Duration};
 pub use error::{Error, Problem};
 
 use self::{
+    authorities::calls::Calls,
     clock::{Clock, Timestamp},
     model::Grant,
     password::Hasher,
@@ -59,6 +63,10 @@ pub struct Settings {
     pub signing_key_lifetime: Duration,
     /// The fewest characters of a password that is set from now on.
     pub min_password_length: usize,
+    /// The address that users and apps reach the service at, without a slash at its end.
+    pub public_url: String,
+    /// Whether somebody of whom nothing is known may register an authority, for an administrator to enable.
+    pub anonymous_authorities: bool,
 }
 
 /// The service, without its edges.
@@ -78,6 +86,8 @@ pub struct Core {
     pub stand_in: StandIn,
     /// Who counts what apps should not do any more.
     pub usage: Usage,
+    /// Who speaks to third-party authorities.
+    pub authority_calls: Calls,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What operators chose.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     clock::Timestamp,
-    ids::{AppId, FamilyId, Incarnation, SecretId, SessionId, UserId},
+    ids::{AppId, AuthorityId, FamilyId, Incarnation, SecretId, SessionId, UserId},
     rights::{Right, Rights},
     seal::Sealed,
     secret::BearerHash,
@@ -101,6 +101,12 @@ impl User {
         self.account_type == 1 || self.rights.include(right)
     }
 
+    /// Whether he may do no more than every user may.
+    #[must_use]
+    pub fn is_ordinary(&self) -> bool {
+        self.account_type != 1 && self.rights.is_empty()
+    }
+
     /// Whether he may administer the service.
     #[must_use]
     pub fn is_administrator(&self) -> bool {
@@ -127,6 +133,9 @@ pub struct Session {
     pub idle_lifetime: Duration,
     /// The number of the next refresh token family.
     pub next_family: u32,
+    /// The third-party authority that the user signed in at; none: he signed in with his password.
+    #[serde(default)]
+    pub authority: Option<AuthorityId>,
 }
 
 impl Session {
@@ -204,6 +213,78 @@ pub struct SigningKey {
     /// still shows who refreshes or signs out.
     #[serde(default)]
     pub forgotten_at: Option<Timestamp>,
+}
+
+/// A third-party certification authority: an identity provider that users may sign in at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// The id.
+    pub id: AuthorityId,
+    /// The name that the sign-in page shows; no two have the same one.
+    pub name: String,
+    /// The id that the authority knows this service by.
+    pub client_id: String,
+    /// The secret that goes with it, sealed: the token call needs it back.
+    pub client_secret: Sealed,
+    /// Where the browser is sent to sign in.
+    pub authorization_uri: String,
+    /// Where the authority's code is swapped for its token.
+    pub token_uri: String,
+    /// Where it is read who has signed in.
+    pub userinfo_uri: String,
+    /// Where the browser is sent to sign out.
+    pub logout_uri: String,
+    /// Whether users may sign in at it.
+    pub enabled: bool,
+    /// Whoever registered it had no right to: it waits for an administrator. None: it waits for nobody.
+    pub pending: Option<Pending>,
+    /// Whether a user whom it names is found by his name the first time.
+    pub link_by_name: bool,
+    /// Whether a user whom nobody knows is made.
+    pub create_users: bool,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Authority {
+    /// Whether it is there at all: one that no administrator has enabled in time is not.
+    #[must_use]
+    pub fn is_there(&self, now: Timestamp) -> bool {
+        self.pending.as_ref().is_none_or(|pending| now < pending.expires_at)
+    }
+}
+
+/// That an authority waits for an administrator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// When it goes unless somebody enables it.
+    pub expires_at: Timestamp,
+    /// The network that it was registered from, in words: see `Source::network_name`.
+    pub network: String,
+}
+
+/// Who a user of an authority is here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The user.
+    pub user: UserId,
+    /// How it came about.
+    pub origin: LinkOrigin,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// How a link came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkOrigin {
+    /// The user had the name that the authority gave. Such a link is not good for a user who has rights.
+    Name,
+    /// The user was made for it.
+    Creation,
+    /// An administrator made it.
+    Administrator,
 }
 
 /// What an access token stands for, as long as it does: all of it is alive and enabled.

@@ -34,6 +34,13 @@ pub enum Lane {
     Known,
 }
 
+/// The longest password, in bytes, that is compared with common ones.
+const MAX_LOOKED_AT: usize = 64;
+/// The power of ten of the guesses that a password has to stand: more than the list of common ones has with its variations.
+const MIN_GUESSES_LOG10: f64 = 6.0;
+/// The words of this service that somebody who guesses tries first.
+const PRODUCT: [&str; 2] = ["supos", "supos-auth"];
+
 /// Hashes and checks passwords.
 #[derive(Debug)]
 pub struct Hasher {
@@ -133,6 +140,21 @@ pub fn check(name: &str, password: &Secret, min_length: usize) -> Result<(), Err
     Err(Error::parameter(name, problem))
 }
 
+/// Checks that a password that somebody chose is not among those that are tried first: some 30,000 common ones and the words of `context`,
+/// also turned round, repeated, spelt with digits or with a few more characters (NIST SP 800-63B section 5.1.1.2).
+///
+/// # Errors
+/// [`Error::Parameter`] with that name.
+pub fn check_common(name: &str, password: &Secret, context: &[&str]) -> Result<(), Error> {
+    // A longer one is guarded by its length, and would take long to look at.
+    if password.expose().len() > MAX_LOOKED_AT {
+        return Ok(());
+    }
+    let context: Vec<&str> = context.iter().chain(&PRODUCT).copied().filter(|word| !word.is_empty()).collect();
+    let guesses = zxcvbn::zxcvbn(password.expose(), &context).guesses_log10();
+    if guesses < MIN_GUESSES_LOG10 { Err(Error::parameter(name, Problem::TooCommon)) } else { Ok(()) }
+}
+
 /// Checks a hash that was made elsewhere.
 ///
 /// # Errors
@@ -163,6 +185,31 @@ mod tests {
         assert!(right("correct horse", Some(hash.clone())).await);
         assert!(!right("correct horse ", Some(hash)).await);
         assert!(!right("correct horse", None).await);
+    }
+
+    #[test]
+    fn a61_what_is_tried_first_is_no_password_and_what_is_merely_simple_is_one() {
+        for common in [
+            "password1234",
+            "passwordpassword",
+            "123456789012",
+            "qwertyuiop12",
+            "P@ssw0rd1234",
+            "drowssap1234",
+            "iloveyou1234",
+            "aaaaaaaaaaaa",
+            "abcdefghijkl",
+            "letmeinletmein",
+            "zhang.san2026",
+            "ZHANG.SAN1234",
+            "zhang.sanzhang.san",
+            "supossupos12",
+        ] {
+            assert!(check_common("p", &Secret::new(common), &["zhang.san", "P0001"]).is_err(), "{common}");
+        }
+        for fine in ["correct horse battery", "我的工厂密码很长很长", "three plain words", "kX9$mQ2#vL7!", &"a".repeat(65)] {
+            assert!(check_common("p", &Secret::new(fine), &["zhang.san", ""]).is_ok(), "{fine}");
+        }
     }
 
     #[test]

@@ -40,8 +40,8 @@ fn parse_entry(entry: &str) -> Option<Entry> {
 }
 
 /// Parses a URL that hides nothing: what a browser makes of it is what is compared.
-fn parse(text: &str) -> Option<Url> {
-    if text.len() > MAX_REDIRECT_URI || text.bytes().any(|byte| byte.is_ascii_control() || matches!(byte, b' ' | b'\\')) {
+pub(super) fn parse(text: &str) -> Option<Url> {
+    if text.len() > MAX_REDIRECT_URI || text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
         return None;
     }
     let (scheme, rest) = text.split_once(':')?;

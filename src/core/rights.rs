@@ -81,6 +81,12 @@ impl Rights {
         self.0.contains(&Right::Admin) || self.0.contains(&right)
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Those that a signature without a checked date carries.
     #[must_use]
     pub fn without_date(&self) -> Self {

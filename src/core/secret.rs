@@ -81,6 +81,24 @@ impl BearerHash {
         Self::of_parts(&[b"signature", ak.as_bytes(), signature])
     }
 
+    /// The hash of what an app left to be told by.
+    #[must_use]
+    pub fn of_logout(app: &str, incarnation: &[u8; 16], origin: &str, logout_uri: &str) -> Self {
+        Self::of_parts(&[b"logout", incarnation, app.as_bytes(), origin.as_bytes(), logout_uri.as_bytes()])
+    }
+
+    /// The hash of what makes a sign-in at an authority the only one of its kind.
+    #[must_use]
+    pub fn of_sign_in(value: &str) -> Self {
+        Self::of(b"sign-in", value)
+    }
+
+    /// The hash of what a browser shows that has begun a sign-in at an authority.
+    #[must_use]
+    pub fn of_binding(value: &str) -> Self {
+        Self::of(b"binding", value)
+    }
+
     fn of(kind: &[u8], value: &str) -> Self {
         Self::of_parts(&[kind, value.as_bytes()])
     }

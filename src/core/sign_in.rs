@@ -2,7 +2,7 @@
 
 use super::{
     Core, Error,
-    ids::SessionId,
+    ids::{SessionId, UserId},
     model::{Session, SignedIn, User},
     password::Lane,
     secret::{BearerHash, Secret},
@@ -50,21 +50,28 @@ impl Core {
         if user.password_change_required {
             return Err(Error::PasswordChangeRequired);
         }
+        let (session, ticket) = self.new_session(user.id)?;
+        let user = self.store.open_session(session.clone(), user.password_hash.unwrap_or_default()).await?;
+        let browser = self.remember_browser(source.browser, user.id)?;
+        Ok(Opened { signed_in: SignedIn { session, user }, ticket, browser })
+    }
+
+    /// A session, not stored yet, and the ticket that names it. Both are new, whatever the browser has shown (session fixation).
+    pub(super) fn new_session(&self, user: UserId) -> Result<(Session, Secret), Error> {
         let ticket = Secret::random()?;
         let now = self.now();
         let session = Session {
             id: SessionId::random()?,
-            user: user.id,
+            user,
             ticket: BearerHash::of_ticket(ticket.expose()),
             created_at: now,
             last_used_at: now,
             expires_at: now.after(self.settings.session_lifetime),
             idle_lifetime: self.settings.session_idle_lifetime,
             next_family: 0,
+            authority: None,
         };
-        let user = self.store.open_session(session.clone(), user.password_hash.unwrap_or_default()).await?;
-        let browser = self.remember_browser(source.browser, user.id)?;
-        Ok(Opened { signed_in: SignedIn { session, user }, ticket, browser })
+        Ok((session, ticket))
     }
 
     /// The live session that a ticket names.

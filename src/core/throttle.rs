@@ -83,6 +83,21 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The same, in words: `10.0.0.1`, `2001:db8::/64`.
+    #[must_use]
+    pub fn network_name(&self) -> String {
+        match self.address.map(|address| address.to_canonical()) {
+            Some(IpAddr::V4(address)) => address.to_string(),
+            Some(IpAddr::V6(address)) => {
+                let [a, b, c, d, ..] = address.segments();
+                format!("{}/64", std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+            None => "unknown".to_owned(),
+        }
+    }
+}
+
 /// A place in a table, and whether what is there is to change.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Cell {

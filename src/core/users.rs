@@ -63,8 +63,13 @@ pub enum PasswordOwner {
     InSession(UserId, SessionId),
 }
 
+/// What somebody who guesses a user's password knows of him.
+fn context(user: &User) -> [&str; 3] {
+    [&user.name, &user.person_code, &user.company_code]
+}
+
 /// Checks a text of a record.
-fn check_text(field: &str, text: &str) -> Result<(), Error> {
+pub(super) fn check_text(field: &str, text: &str) -> Result<(), Error> {
     if text.len() > MAX_TEXT {
         return Err(Error::parameter(field, Problem::TooLong));
     }
@@ -100,6 +105,7 @@ impl Core {
         let (password_hash, password_change_required) = match new.credential {
             NewCredential::Password(password) => {
                 password::check("password", &password, self.settings.min_password_length)?;
+                password::check_common("password", &password, &[&new.name, &new.spec.person_code, &new.spec.company_code])?;
                 (Some(self.hasher.hash(password).await?), false)
             }
             NewCredential::OneTime(password) => (Some(self.hasher.hash(password).await?), true),
@@ -156,6 +162,7 @@ impl Core {
                     user.updated_at = now;
                     Ok(())
                 }),
+                now,
             )
             .await
     }
@@ -166,6 +173,8 @@ impl Core {
     /// [`Error::Parameter`] with the name `password`; [`Error::NotFound`].
     pub async fn set_password(&self, id: UserId, password: Secret) -> Result<(), Error> {
         password::check("password", &password, self.settings.min_password_length)?;
+        let user = self.store.user(id).await?.ok_or(Error::NotFound("user"))?;
+        password::check_common("password", &password, &context(&user))?;
         let hash = self.hasher.hash(password).await?;
         self.store.set_password(id, NewPassword { hash, change_required: false, replaces: None, keep: Kept::None }, self.now()).await?;
         Ok(())
@@ -207,6 +216,7 @@ impl Core {
         if current.matches(new.expose().as_bytes()) {
             return Err(Error::parameter("new_password", Problem::NotAllowed));
         }
+        password::check_common("new_password", &new, &context(&user))?;
         let hash = self.hasher.hash(new).await?;
         let keep = if keep_others { Kept::All } else { own };
         let password = NewPassword { hash, change_required: false, replaces: user.password_hash, keep };

@@ -14,10 +14,41 @@ pub struct Row {
     pub number: u32,
     /// The reason that a gRPC caller can match on. Never renamed.
     pub reason: &'static str,
+    /// The HTTP status, where it is not the one that Envoy makes of the gRPC status.
+    pub http: Option<u16>,
+}
+
+impl Row {
+    /// The HTTP status: the one that the row says, else what Envoy's transcoder makes of the gRPC status.
+    #[must_use]
+    pub const fn http(&self) -> u16 {
+        if let Some(http) = self.http {
+            return http;
+        }
+        match self.code {
+            Code::Ok => 200,
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => 400,
+            Code::Unauthenticated => 401,
+            Code::PermissionDenied => 403,
+            // An operation that is not offered is not there.
+            Code::NotFound | Code::Unimplemented => 404,
+            Code::AlreadyExists | Code::Aborted => 409,
+            Code::ResourceExhausted => 429,
+            Code::Cancelled => 499,
+            Code::Unavailable => 503,
+            Code::DeadlineExceeded => 504,
+            Code::Unknown | Code::Internal | Code::DataLoss => 500,
+        }
+    }
 }
 
 const fn row(code: Code, number: u32, reason: &'static str) -> Row {
-    Row { code, number, reason }
+    Row { code, number, reason, http: None }
+}
+
+/// Something behind us has failed, and we have not.
+const fn bad_gateway(number: u32, reason: &'static str) -> Row {
+    Row { code: Code::Unavailable, number, reason, http: Some(502) }
 }
 
 /// The row of a cause. There is no `_` arm: a new cause does not compile until it has its row.
@@ -46,6 +77,13 @@ pub fn row_of(error: &Error, dialect: Dialect) -> Row {
         Error::PasswordChangeRequired => row(Code::PermissionDenied, 100_106_008, "PASSWORD_CHANGE_REQUIRED"),
         Error::NotFound(_) => row(Code::NotFound, 100_106_404, "NOT_FOUND"),
         Error::AlreadyExists { .. } => row(Code::AlreadyExists, 100_106_409, "ALREADY_EXISTS"),
+        Error::AuthorityExists => row(Code::AlreadyExists, 100_106_700, "AUTHORITY_EXISTS"),
+        Error::AuthorityOff => row(Code::FailedPrecondition, 100_106_704, "AUTHORITY_OFF"),
+        Error::StateRefused => invalid("STATE_REFUSED"),
+        Error::AuthorityDenied => row(Code::PermissionDenied, 100_106_402, "AUTHORITY_DENIED"),
+        Error::AuthorityTokenFailed(_) => bad_gateway(100_106_701, "AUTHORITY_TOKEN_FAILED"),
+        Error::AuthorityUserFailed(_) => bad_gateway(100_106_702, "AUTHORITY_USER_FAILED"),
+        Error::AuthorityUserUnknown => row(Code::PermissionDenied, 100_106_703, "AUTHORITY_USER_UNKNOWN"),
         Error::Precondition(_) => row(Code::FailedPrecondition, 100_106_500, "PRECONDITION_FAILED"),
         Error::NotOffered => row(Code::Unimplemented, 100_106_404, "NOT_OFFERED"),
         Error::TooManyTries { .. } => row(Code::ResourceExhausted, 100_106_429, "TOO_MANY_TRIES"),
@@ -69,6 +107,7 @@ pub fn text_of(error: &Error, language: Language) -> String {
                 (Language::Chinese, Problem::NotAllowed) => format!("{name}的值不被允许"),
                 (Language::Chinese, Problem::TooLong) => format!("{name}过长"),
                 (Language::Chinese, Problem::TooShort) => format!("{name}过短"),
+                (Language::Chinese, Problem::TooCommon) => format!("{name}太容易被猜到"),
                 (Language::Chinese, Problem::Ambiguous) => format!("{name}有歧义"),
             };
         }
@@ -104,6 +143,18 @@ pub fn text_of(error: &Error, language: Language) -> String {
                 Language::Chinese => format!("当前状态不允许此操作（{why}）"),
             };
         }
+        Error::AuthorityExists => ["an authority of that name exists already", "同名的认证机构已存在"],
+        Error::AuthorityOff => ["the authority is unknown or switched off", "认证机构不存在或已停用"],
+        Error::StateRefused => [
+            "state is unknown, used or expired, or the sign-in was begun in another browser: begin anew",
+            "state无效、已使用或已过期，或登录是在其他浏览器中开始的：请重新登录",
+        ],
+        Error::AuthorityDenied => ["the authority did not sign the user in", "认证机构未允许该用户登录"],
+        Error::AuthorityTokenFailed(_) => ["the authority gave no token: try again later", "认证机构未返回令牌，请稍后重试"],
+        Error::AuthorityUserFailed(_) => {
+            ["the authority did not say who the user is: try again later", "认证机构未返回用户信息，请稍后重试"]
+        }
+        Error::AuthorityUserUnknown => ["the authority's user is not known here", "认证机构的用户在本系统中不存在"],
         Error::NotOffered => ["this operation is not offered", "不提供此操作"],
         Error::TooManyTries { .. } => ["too many tries: try again later", "尝试次数过多，请稍后重试"],
         Error::Busy { .. } => ["the service is busy: try again in a moment", "服务繁忙，请稍后重试"],

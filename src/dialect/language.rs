@@ -10,6 +10,12 @@ pub enum Language {
 }
 
 impl Language {
+    /// What the `accept-language` header of a call prefers.
+    #[must_use]
+    pub fn of_headers(headers: &http::HeaderMap) -> Self {
+        headers.get(http::header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).map_or(Self::English, Self::preferred)
+    }
+
     /// What an `Accept-Language` header prefers (RFC 9110 section 12.5.4): Chinese when it is named and English is not named with a
     /// higher weight or, at the same weight, before it.
     #[must_use]

@@ -11,6 +11,8 @@ pub struct Operation {
     pub bindings: &'static [Binding],
     /// The JSON names of its parameters.
     pub parameters: &'static [&'static str],
+    /// Those of them that are true or false; the others are texts.
+    pub flags: &'static [&'static str],
     /// Whether callers should use another one.
     pub deprecated: bool,
 }

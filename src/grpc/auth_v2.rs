@@ -8,8 +8,12 @@ use super::{
     pb::supos::auth::v2 as pb,
 };
 use crate::{
-    caller::{BROWSER_COOKIE, TICKET_COOKIE},
-    core::{Core, Error, Tokens, browser::LIFETIME, sign_in::Opened},
+    caller::Cookies,
+    core::{
+        Core, Error, Tokens,
+        authorities::{AuthoritySpec, NewAuthority, dance::Arrived},
+        sign_in::Opened,
+    },
 };
 
 /// The service.
@@ -29,7 +33,7 @@ impl pb::auth_service_server::AuthService for Service {
         &self,
         request: Request<pb::CreateIdentityProviderRequest>,
     ) -> Result<Response<pb::CreateIdentityProviderResponse>, Status> {
-        self.0.serve("/supos.auth.v2.AuthService/CreateIdentityProvider", request, not_offered).await
+        self.0.serve("/supos.auth.v2.AuthService/CreateIdentityProvider", request, create_identity_provider).await
     }
 
     async fn authorize(&self, request: Request<pb::AuthorizeRequest>) -> Result<Response<pb::AuthorizeResponse>, Status> {
@@ -37,20 +41,22 @@ impl pb::auth_service_server::AuthService for Service {
     }
 
     async fn sign_in(&self, request: Request<pb::SignInRequest>) -> Result<Response<pb::SignInResponse>, Status> {
-        let cookie = self.0.cookie();
-        self.0.serve("/supos.auth.v2.AuthService/SignIn", request, |call| sign_in(call, cookie)).await
+        let cookies = self.0.cookies;
+        self.0.serve("/supos.auth.v2.AuthService/SignIn", request, |call| sign_in(call, cookies)).await
     }
 
     async fn sign_out(&self, request: Request<pb::SignOutRequest>) -> Result<Response<pb::SignOutResponse>, Status> {
-        let cookie = self.0.cookie();
-        self.0.serve("/supos.auth.v2.AuthService/SignOut", request, |call| sign_out(call, cookie)).await
+        let cookies = self.0.cookies;
+        self.0.serve("/supos.auth.v2.AuthService/SignOut", request, |call| sign_out(call, cookies)).await
     }
 
     async fn complete_third_party_sign_in(
         &self,
         request: Request<pb::CompleteThirdPartySignInRequest>,
     ) -> Result<Response<pb::CompleteThirdPartySignInResponse>, Status> {
-        self.0.serve("/supos.auth.v2.AuthService/CompleteThirdPartySignIn", request, not_offered).await
+        let cookies = self.0.cookies;
+        let rpc = "/supos.auth.v2.AuthService/CompleteThirdPartySignIn";
+        self.0.serve(rpc, request, |call| complete_third_party_sign_in(call, cookies)).await
     }
 
     async fn get_jwks(&self, request: Request<pb::GetJwksRequest>) -> Result<Response<pb::GetJwksResponse>, Status> {
@@ -58,9 +64,57 @@ impl pb::auth_service_server::AuthService for Service {
     }
 }
 
-/// Operations that come with third-party certification authorities.
-async fn not_offered<T>(_: Call) -> Result<Answer<T>, Error> {
-    Err(Error::NotOffered)
+/// The name of a field of an authority as this operation has it.
+fn field_of_authority(error: Error) -> Error {
+    let of = |name: &str| match name {
+        "display_name" => "clientName",
+        "client_id" => "clientId",
+        "client_secret" => "clientSecret",
+        "authorization_uri" => "authorizationUri",
+        "token_uri" => "tokenUri",
+        "userinfo_uri" => "userinfoUri",
+        _ => "logoutUri",
+    };
+    match error {
+        Error::Parameter { name, problem } => Error::parameter(of(&name), problem),
+        other => other,
+    }
+}
+
+async fn create_identity_provider(call: Call) -> Result<Answer<pb::CreateIdentityProviderResponse>, Error> {
+    let registrar = call.caller.registrar(call.core.settings.anonymous_authorities)?;
+    let parameters = call.parameters()?;
+    parameters.exactly("clientType", "internal")?;
+    parameters.exactly("protocolType", "bluetron")?;
+    let text = |name| parameters.required(name).map(str::to_owned);
+    let new = NewAuthority {
+        enabled: parameters.flag("enabled")?,
+        client_secret: parameters.secret("clientSecret")?,
+        spec: AuthoritySpec {
+            display_name: parameters.optional("clientName").unwrap_or_default().to_owned(),
+            client_id: text("clientId")?,
+            authorization_uri: text("authorizationUri")?,
+            token_uri: text("tokenUri")?,
+            userinfo_uri: text("userinfoUri")?,
+            logout_uri: text("logoutUri")?,
+            link_by_name: true,
+            create_users: false,
+        },
+    };
+    let authority = call.core.register_authority(new, registrar).await.map_err(field_of_authority)?;
+    let waits = authority.pending.is_some();
+    tracing::info!(authority = %authority.id, waits, "an authority was registered: {}", authority.name.escape_default());
+    let redirect_uri = call.core.third_party_redirect_uri();
+    Ok(pb::CreateIdentityProviderResponse { redirect_uri, enabled: authority.enabled }.into())
+}
+
+async fn complete_third_party_sign_in(call: Call, cookies: Cookies) -> Result<Answer<pb::CompleteThirdPartySignInResponse>, Error> {
+    let Arrived { opened, way_back } = convert::complete_third_party_sign_in(&call).await?;
+    let Opened { ticket, browser, .. } = opened;
+    let message = pb::CompleteThirdPartySignInResponse { code: DONE.to_owned(), message: OK.to_owned() };
+    let answer = convert::redirect(&call, message, way_back);
+    let answer = answer.with("set-cookie", cookies.of_ticket(ticket.expose())).with("set-cookie", cookies.of_browser(browser.expose()));
+    Ok(answer.with("set-cookie", cookies.without_binding()))
 }
 
 async fn token(call: Call) -> Result<Answer<pb::TokenResponse>, Error> {
@@ -78,13 +132,12 @@ async fn token(call: Call) -> Result<Answer<pb::TokenResponse>, Error> {
 }
 
 async fn authorize(call: Call) -> Result<Answer<pb::AuthorizeResponse>, Error> {
-    let app = call.parameters().ok().and_then(|parameters| parameters.optional("appid"));
-    let authorized = convert::authorize(&call, app).await?;
+    let authorized = convert::authorize(&call, false).await?;
     let message = pb::AuthorizeResponse { code: authorized.code.expose().to_owned(), message: OK.to_owned() };
     Ok(convert::redirect(&call, message, authorized.location))
 }
 
-async fn sign_in(call: Call, cookie: Cookie) -> Result<Answer<pb::SignInResponse>, Error> {
+async fn sign_in(call: Call, cookies: Cookies) -> Result<Answer<pb::SignInResponse>, Error> {
     let parameters = call.parameters()?;
     let user_name = parameters.required("userName")?;
     let opened = call.core.sign_in(user_name, parameters.secret("password")?, call.caller.source().clone()).await?;
@@ -97,20 +150,15 @@ async fn sign_in(call: Call, cookie: Cookie) -> Result<Answer<pb::SignInResponse
         company_code: signed_in.user.company_code,
         account_type: signed_in.user.account_type.into(),
     };
-    let answer = Answer::from(message).with("set-cookie", cookie.of_ticket(ticket.expose()));
-    Ok(answer.with("set-cookie", cookie.of_browser(browser.expose())))
+    let answer = Answer::from(message).with("set-cookie", cookies.of_ticket(ticket.expose()));
+    Ok(answer.with("set-cookie", cookies.of_browser(browser.expose())))
 }
 
-async fn sign_out(call: Call, cookie: Cookie) -> Result<Answer<pb::SignOutResponse>, Error> {
+async fn sign_out(call: Call, cookies: Cookies) -> Result<Answer<pb::SignOutResponse>, Error> {
     call.parameters()?;
-    match call.caller.ending()? {
-        Some(signed_in) => call.core.sign_out(signed_in.session.id).await?,
-        // Somebody else may be ending that session right now: nobody is told that it has ended before that is on disk.
-        None if call.caller.showed_ticket() => call.core.store.flush().await?,
-        None => {}
-    }
-    let message = pb::SignOutResponse { code: DONE.to_owned(), message: OK.to_owned() };
-    Ok(Answer::from(message).with("set-cookie", cookie.cleared()))
+    let redirect_uri = convert::sign_out_of_browser(&call).await?;
+    let message = pb::SignOutResponse { code: DONE.to_owned(), message: OK.to_owned(), redirect_uri };
+    Ok(Answer::from(message).with("set-cookie", cookies.without_ticket()))
 }
 
 async fn jwks(call: Call) -> Result<Answer<pb::GetJwksResponse>, Error> {
@@ -135,37 +183,4 @@ fn published(core: &Core) -> Vec<pb::Jwk> {
             y: key.y,
         })
         .collect()
-}
-
-/// The cookies. They have no `Domain`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cookie {
-    secure: bool,
-}
-
-impl Gate {
-    fn cookie(&self) -> Cookie {
-        Cookie { secure: self.secure_cookies }
-    }
-}
-
-impl Cookie {
-    fn holding(self, name: &str, value: &str) -> String {
-        let secure = if self.secure { "; Secure" } else { "" };
-        format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}")
-    }
-
-    /// Ends with the browser.
-    fn of_ticket(self, ticket: &str) -> String {
-        self.holding(TICKET_COOKIE, ticket)
-    }
-
-    fn cleared(self) -> String {
-        format!("{}; Max-Age=0", self.of_ticket(""))
-    }
-
-    /// By which the browser is known from now on. It goes to the sign-in alone, and survives a sign-out.
-    fn of_browser(self, browser: &str) -> String {
-        format!("{}; Max-Age={}", self.holding(BROWSER_COOKIE, browser), LIFETIME.as_secs())
-    }
 }

@@ -41,9 +41,7 @@ impl pb::auth_service_server::AuthService for Service {
 }
 
 async fn authorize(call: Call) -> Result<Answer<pb::AuthorizeResponse>, Error> {
-    call.caller.user()?;
-    let app = call.parameters()?.required("appid")?;
-    let authorized = convert::authorize(&call, Some(app)).await?;
+    let authorized = convert::authorize(&call, true).await?;
     let message = pb::AuthorizeResponse { code: authorized.code.expose().to_owned(), message: "OK".to_owned() };
     Ok(convert::redirect(&call, message, authorized.location))
 }
@@ -111,6 +109,6 @@ async fn sign_out(call: Call) -> Result<Answer<pb::SignOutResponse>, Error> {
             call.core.read_for(&asker, access_token?)?
         }
     };
-    call.core.sign_out(token.family.session).await?;
-    Ok(pb::SignOutResponse { code: "100000000".to_owned(), message: "OK".to_owned() }.into())
+    let redirect_uri = call.core.sign_out(token.family.session).await?;
+    Ok(pb::SignOutResponse { code: "100000000".to_owned(), message: "OK".to_owned(), redirect_uri }.into())
 }

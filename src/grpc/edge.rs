@@ -1,6 +1,6 @@
 //! The edge: what Envoy made gRPC calls of, back to what was sent.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -38,7 +38,7 @@ pub async fn open(State(secret): State<EdgeSecret>, mut request: Request, next: 
             next.run(request).await
         }
         Err(error) => {
-            let language = single(request.headers(), "accept-language").map_or(Language::English, Language::preferred);
+            let language = Language::of_headers(request.headers());
             let status = status(&error, Dialect::of_rpc(operation.rpc), Reader::Envoy, language);
             tracing::info!(operation = operation.rpc, outcome = "INVALID_PARAMETER", "{} refused: {error}", operation.rpc);
             status.into_http::<axum::body::Body>().into_response()
@@ -64,9 +64,13 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn original(operation: &'static Operation, headers: &HeaderMap) -> Result<Original, Error> {
     let path = single(headers, "x-envoy-original-path").ok_or(Error::NotOffered)?;
     let method = single(headers, "x-envoy-original-method").ok_or(Error::NotOffered)?;
-    // Envoy puts its own in the place of one that a client sent.
-    let address = single(headers, "x-envoy-external-address").and_then(|address| address.parse().ok());
     let mut original = Original::read(operation, method, path)?;
-    original.address = address;
+    original.address = address(headers);
     Ok(original)
+}
+
+/// The client's address, as Envoy vouches for it: its own word takes the place of one that a client sent.
+#[must_use]
+pub fn address(headers: &HeaderMap) -> Option<IpAddr> {
+    single(headers, "x-envoy-external-address").and_then(|address| address.parse().ok())
 }

@@ -14,7 +14,7 @@ use super::{
     status::{Reader, status},
 };
 use crate::{
-    caller::{self, Caller, OriginalCall, Refusals, Schemes},
+    caller::{self, Caller, Cookies, OriginalCall, Refusals, Schemes},
     core::{Core, Error, ids::AppId},
     dialect::{Dialect, error::row_of, language::Language, operation::Operation},
 };
@@ -31,8 +31,8 @@ pub struct Gate {
     switched_off: Arc<[&'static str]>,
     /// Scheme, host and port of the public URL, as a browser writes them.
     public_origin: Arc<str>,
-    /// Whether cookies are for https alone.
-    pub secure_cookies: bool,
+    /// Who makes cookies.
+    pub cookies: Cookies,
 }
 
 /// A call of one of the interface's operations.
@@ -101,7 +101,19 @@ impl Gate {
     #[must_use]
     pub fn new(core: Arc<Core>, refusals: Refusals, public_url: &url::Url, switched_off: Vec<&'static str>) -> Self {
         let public_origin = public_url.origin().ascii_serialization().into();
-        Self { core, refusals, switched_off: switched_off.into(), public_origin, secure_cookies: public_url.scheme() == "https" }
+        Self {
+            core,
+            refusals,
+            switched_off: switched_off.into(),
+            public_origin,
+            cookies: Cookies { secure: public_url.scheme() == "https" },
+        }
+    }
+
+    /// The service behind it.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
     }
 
     /// Serves a call of the operation `rpc`.
@@ -122,12 +134,7 @@ impl Gate {
         let call = caller::Call {
             rpc,
             headers: metadata.as_ref(),
-            original: original.as_ref().map(|original| OriginalCall {
-                operation: original.operation,
-                method: &original.method,
-                path: &original.path,
-                query: &original.query,
-            }),
+            original: original.as_ref().map(original_call),
             address: original.as_ref().map_or(peer, |original| original.address),
             schemes: Schemes::Interface,
             public_origin: &self.public_origin,
@@ -188,12 +195,49 @@ impl Gate {
         self.run(&call, Reader::Native, work).await
     }
 
+    /// Serves an HTTP call that is answered with a page or a redirect. `name` is the gRPC method of its operation, or names a page that is
+    /// none. `headers` are those that Envoy has passed on.
+    ///
+    /// # Errors
+    /// Whatever `work` ends in.
+    pub async fn serve_page<T>(
+        &self,
+        name: &'static str,
+        headers: &http::HeaderMap,
+        original: Option<&Original>,
+        work: impl AsyncFnOnce(Call) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let call = caller::Call {
+            rpc: name,
+            headers,
+            original: original.map(original_call),
+            address: original.map_or_else(|| super::edge::address(headers), |original| original.address),
+            schemes: Schemes::Interface,
+            public_origin: &self.public_origin,
+        };
+        let work = async |caller: Caller| {
+            let parameters = original.map_or_else(|| Ok(Parameters::default()), Parameters::of_query);
+            let behind = caller.behind().cloned();
+            let appid = parameters.as_ref().ok().and_then(|parameters| parameters.optional("appid")).and_then(AppId::new);
+            let outcome = work(Call { core: Arc::clone(&self.core), caller, over_http: true, parameters }).await;
+            self.note_deprecated(name, behind.or_else(|| appid.filter(|_| outcome.is_ok())));
+            outcome
+        };
+        self.judge(&call, work).await
+    }
+
     async fn run<T>(
         &self,
         call: &caller::Call<'_>,
         reader: Reader,
-        work: impl AsyncFnOnce(Caller) -> Result<Response<T>, Error>,
-    ) -> Result<Response<T>, Status> {
+        work: impl AsyncFnOnce(Caller) -> Result<T, Error>,
+    ) -> Result<T, Status> {
+        let language = Language::of_headers(call.headers);
+        self.judge(call, work).await.map_err(|error| status(&error, Dialect::of_rpc(call.rpc), reader, language))
+    }
+
+    /// Finds out who calls, does the work within the time limit, and takes note of how it went.
+    async fn judge<T>(&self, call: &caller::Call<'_>, work: impl AsyncFnOnce(Caller) -> Result<T, Error>) -> Result<T, Error> {
         let rpc = call.rpc;
         let begun = Instant::now();
         let mut who = String::from("nobody");
@@ -207,10 +251,12 @@ impl Gate {
         };
         let outcome = timeout(TIME_LIMIT, judged).await.unwrap_or(Err(Error::Timeout));
         note(rpc, &who, call.address, outcome.as_ref().err(), begun.elapsed());
-        let language =
-            call.headers.get("accept-language").and_then(|value| value.to_str().ok()).map_or(Language::English, Language::preferred);
-        outcome.map_err(|error| status(&error, Dialect::of_rpc(rpc), reader, language))
+        outcome
     }
+}
+
+fn original_call(original: &Original) -> OriginalCall<'_> {
+    OriginalCall { operation: original.operation, method: &original.method, path: &original.path, query: &original.query }
 }
 
 /// The address of the other end.

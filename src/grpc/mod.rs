@@ -4,7 +4,7 @@ pub mod admin;
 mod auth_v1;
 mod auth_v2;
 mod auth_v281;
-mod convert;
+pub(crate) mod convert;
 pub mod edge;
 pub mod gate;
 pub mod parameters;

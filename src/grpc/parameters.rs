@@ -20,6 +20,9 @@ pub trait Request {
     /// Its texts, by JSON name.
     fn texts(&self) -> Vec<(&'static str, &str)>;
 
+    /// What in it is true or false, by JSON name.
+    fn flags(&self) -> Vec<(&'static str, bool)>;
+
     /// The JSON body that came over HTTP.
     fn json(&self) -> Option<&pb::google::api::HttpBody>;
 }
@@ -43,7 +46,7 @@ pub struct Original {
     segments: Vec<(&'static str, Zeroizing<String>)>,
 }
 
-/// The parameters of a call by their JSON names. An empty one is as one that is not there.
+/// The parameters of a call by their JSON names. An empty one is as one that is not there. What is true or false is the word for it.
 #[derive(Default)]
 pub struct Parameters(Vec<(&'static str, Zeroizing<String>)>);
 
@@ -87,7 +90,9 @@ impl Parameters {
     /// The parameters of a native gRPC call.
     #[must_use]
     pub fn of_message<R: Request>(message: &R) -> Self {
-        Self(message.texts().into_iter().map(|(name, value)| (name, Zeroizing::new(value.to_owned()))).collect())
+        let texts = message.texts().into_iter().map(|(name, value)| (name, Zeroizing::new(value.to_owned())));
+        let flags = message.flags().into_iter().map(|(name, value)| (name, Zeroizing::new(value.to_string())));
+        Self(texts.chain(flags).collect())
     }
 
     /// The parameters of an HTTP call.
@@ -103,6 +108,26 @@ impl Parameters {
             }
             return Body { operation }.read(&body.data).map(Self);
         }
+        let found = Self::of_query(original)?;
+        for (name, transcoded) in message.texts() {
+            if found.optional(name).unwrap_or_default() != transcoded {
+                return Err(Error::parameter(name, Problem::Ambiguous));
+            }
+        }
+        for (name, transcoded) in message.flags() {
+            if found.flag(name)? != transcoded {
+                return Err(Error::parameter(name, Problem::Ambiguous));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The parameters in the path and query of an HTTP call that was not transcoded.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] when a parameter is given twice or in two places.
+    pub fn of_query(original: &Original) -> Result<Self, Error> {
+        let known = |name: &str| original.operation.parameter(name);
         let mut found: Vec<(&'static str, Option<Zeroizing<String>>)> = Vec::new();
         for (field, value) in &original.segments {
             found.extend(known(field).map(|parameter| (parameter, Some(value.clone()))));
@@ -115,13 +140,7 @@ impl Parameters {
             // Another case is another name, but for being given twice.
             found.push((parameter, is_name(name, parameter).then(|| value.clone())));
         }
-        let found = Self(found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect());
-        for (name, transcoded) in message.texts() {
-            if found.optional(name).unwrap_or_default() != transcoded {
-                return Err(Error::parameter(name, Problem::Ambiguous));
-            }
-        }
-        Ok(found)
+        Ok(Self(found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()))
     }
 
     /// A parameter, if it is there and not empty.
@@ -146,6 +165,18 @@ impl Parameters {
         self.required(name).map(Secret::new)
     }
 
+    /// A parameter that is true or false, and false when it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] when it is something else.
+    pub fn flag(&self, name: &'static str) -> Result<bool, Error> {
+        match self.optional(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Error::parameter(name, Problem::Malformed)),
+        }
+    }
+
     /// A parameter that has to be this word.
     ///
     /// # Errors
@@ -157,7 +188,7 @@ impl Parameters {
 
 type Texts = Vec<(&'static str, Zeroizing<String>)>;
 
-/// Reads the JSON body of an operation: one object, no parameter twice, texts alone; what is not known is passed over.
+/// Reads the JSON body of an operation: one object, no parameter twice, each of its own type; what is not known is passed over.
 #[derive(Clone, Copy)]
 struct Body {
     operation: &'static Operation,
@@ -216,11 +247,16 @@ impl<'de> Visitor<'de> for Object<'_> {
                 return Err(fail(Problem::Twice));
             }
             seen.push(parameter);
-            match map.next_value::<serde_json::Value>()? {
-                serde_json::Value::Null => {}
-                serde_json::Value::String(text) if is_name(&name, parameter) => texts.push((parameter, Zeroizing::new(text))),
-                serde_json::Value::String(_) => {}
+            let is_flag = self.operation.flags.contains(&parameter);
+            let text = match map.next_value::<serde_json::Value>()? {
+                serde_json::Value::Null => continue,
+                serde_json::Value::String(text) if !is_flag => text,
+                serde_json::Value::Bool(flag) if is_flag => flag.to_string(),
                 _ => return Err(fail(Problem::Malformed)),
+            };
+            // Another case is another name, but for being given twice.
+            if is_name(&name, parameter) {
+                texts.push((parameter, Zeroizing::new(text)));
             }
         }
         Ok(texts)
@@ -332,6 +368,34 @@ mod tests {
         let deep = |name: &str| format!("{{\"{name}\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(body(&deep("x")).is_ok());
         assert!(body(&deep("code")).is_err());
+    }
+
+    #[test]
+    fn what_is_true_or_false_is_no_text_and_what_is_text_is_neither() {
+        let rpc = "/supos.auth.v2.AuthService/CreateIdentityProvider";
+        let original = Original::read(operation(rpc), "POST", "/auth/v2/oauth2/identity/provider/instances").unwrap();
+        let read = |json: &str| {
+            let json = Some(HttpBody { data: json.as_bytes().to_vec(), ..HttpBody::default() });
+            let message = auth::v2::CreateIdentityProviderRequest { json, ..Default::default() };
+            Parameters::of_http(&original, &message)?.flag("enabled")
+        };
+        for (json, expected) in
+            [("{}", false), (r#"{"enabled":null}"#, false), (r#"{"enabled":false}"#, false), (r#"{"enabled":true}"#, true)]
+        {
+            assert_eq!(read(json), Ok(expected), "{json}");
+        }
+        for (json, name) in [
+            (r#"{"enabled":"true"}"#, "enabled"),
+            (r#"{"enabled":""}"#, "enabled"),
+            (r#"{"enabled":1}"#, "enabled"),
+            (r#"{"enabled":[true]}"#, "enabled"),
+            (r#"{"clientName":true}"#, "clientName"),
+        ] {
+            assert_eq!(read(json), Err(Error::parameter(name, Problem::Malformed)), "{json}");
+        }
+        assert_eq!(read(r#"{"enabled":true,"Enabled":false}"#), Err(Error::parameter("enabled", Problem::Twice)));
+        let native = auth::v2::CreateIdentityProviderRequest { enabled: true, ..Default::default() };
+        assert_eq!(Parameters::of_message(&native).flag("enabled"), Ok(true));
     }
 
     #[test]

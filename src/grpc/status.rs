@@ -46,9 +46,7 @@ pub fn status(error: &Error, dialect: Dialect, reader: Reader, language: Languag
         }
         Reader::Native => {
             let mut details = ErrorDetails::with_error_info(row.reason, DOMAIN, [("code".to_owned(), row.number.to_string())]);
-            if let Error::Parameter { name, .. } | Error::AlreadyExists { name } = error {
-                details.add_bad_request_violation(name.clone(), text.clone());
-            } else if let Some(name) = parameter_of(error) {
+            if let Some(name) = parameter_of(error) {
                 details.add_bad_request_violation(name, text.clone());
             }
             if let Error::Busy { retry_after } | Error::TooManyTries { retry_after } = error {
@@ -59,14 +57,18 @@ pub fn status(error: &Error, dialect: Dialect, reader: Reader, language: Languag
     }
 }
 
-/// The parameter that an error is about, where its variant says it.
-const fn parameter_of(error: &Error) -> Option<&'static str> {
+/// The parameter that an error is about.
+#[must_use]
+pub fn parameter_of(error: &Error) -> Option<&str> {
     match error {
+        Error::Parameter { name, .. } | Error::AlreadyExists { name } => Some(name),
         Error::UnknownApp => Some("appid"),
         Error::NoSingleApp | Error::RedirectMismatch => Some("redirectUri"),
         Error::CodeRefused | Error::CodeReplayed => Some("code"),
         Error::RefreshTokenRefused | Error::RefreshTokenReplayed => Some("refreshToken"),
         Error::AccessTokenRefused => Some("accessToken"),
+        Error::AuthorityExists => Some("clientName"),
+        Error::StateRefused => Some("state"),
         _ => None,
     }
 }
@@ -82,8 +84,13 @@ fn metadata(error: &Error, row: Row, dialect: Dialect) -> MetadataMap {
             metadata.append("www-authenticate", MetadataValue::from_static(challenge));
         }
     }
+    if let Some(http) = row.http {
+        metadata.insert("x-http-status", MetadataValue::from(http));
+    }
     let retry_after = match error {
         Error::Busy { retry_after } | Error::TooManyTries { retry_after } => Some(retry_after.as_secs().max(1)),
+        // What an authority was asked cannot be asked again: the sign-in begins anew.
+        Error::AuthorityTokenFailed(_) | Error::AuthorityUserFailed(_) => None,
         _ if row.code == Code::Unavailable => Some(5),
         _ => None,
     };

@@ -1,6 +1,7 @@
-//! Access tokens: what is in them, the keys that sign them, and when one is good. The only place that touches a JWT.
+//! Access tokens and logout tokens: what is in them, the keys that sign them, and when one is good. The only place that touches a JWT.
 
 mod keys;
+mod logout;
 
 use std::{
     fmt,

@@ -15,8 +15,9 @@ use async_trait::async_trait;
 use crate::core::{
     Error,
     clock::Timestamp,
-    ids::{AppId, FamilyId, SessionId, UserId},
-    model::{App, Code, Family, Grant, Session, SignedIn, SigningKey, User},
+    ids::{AppId, AuthorityId, FamilyId, LogoutId, SessionId, UserId},
+    logouts::{Outcome, OwedLogout},
+    model::{App, Authority, Code, Family, Grant, Link, Session, SignedIn, SigningKey, User},
     seal::Sealed,
     secret::BearerHash,
     usage::AppUsage,
@@ -140,13 +141,13 @@ pub trait UserStore {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Precondition`] when no enabled administrator would be left; whatever `change` refuses with.
-    async fn update_user(&self, id: UserId, change: Change<User>) -> Result<User, Error>;
+    async fn update_user(&self, id: UserId, change: Change<User>, now: Timestamp) -> Result<User, Error>;
 
     /// Deletes a user, and ends his sessions.
     ///
     /// # Errors
     /// As [`UserStore::update_user`].
-    async fn delete_user(&self, id: UserId) -> Result<(), Error>;
+    async fn delete_user(&self, id: UserId, now: Timestamp) -> Result<(), Error>;
 
     /// Gives a user a password, and ends the sessions that are not kept.
     ///
@@ -156,6 +157,9 @@ pub trait UserStore {
 }
 
 /// Sessions, and what is given out in them.
+///
+/// However a session ends, the calls that tell its apps are owed from that same step on (see [`LogoutStore`]): one for each app and
+/// address, [`OwedLogout::new`] says to whom. An app that had its family ended by a replay is told, too.
 #[async_trait]
 pub trait SessionStore {
     /// Opens a session for the user whose password was found right. It is not opened when he was disabled or got another password
@@ -168,15 +172,18 @@ pub trait SessionStore {
     /// The live session that a ticket names.
     async fn session_of_ticket(&self, ticket: &BearerHash, now: Timestamp) -> Result<Option<SignedIn>, Error>;
 
+    /// The session of this id, if it has not ended.
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, Error>;
+
     /// At most `limit` live sessions by id, of one user or of all, each with the apps that hold tokens of it. The second value is where
     /// to go on, if there may be more.
     async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error>;
 
     /// Ends a session: its codes and families are dead from then on. Gives false when there was none.
-    async fn end_session(&self, id: SessionId) -> Result<bool, Error>;
+    async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<bool, Error>;
 
     /// Ends the sessions of a user, and gives their number.
-    async fn end_sessions_of(&self, user: UserId) -> Result<usize, Error>;
+    async fn end_sessions_of(&self, user: UserId, now: Timestamp) -> Result<usize, Error>;
 
     /// Keeps a code, and its session alive.
     ///
@@ -204,6 +211,126 @@ pub trait SessionStore {
 
     /// What the tokens of a family stand for: none when the family or its session has ended, or its app or user is not enabled.
     async fn grant(&self, family: FamilyId, now: Timestamp) -> Result<Option<Grant>, Error>;
+}
+
+/// Calls that are owed to apps: sessions have ended.
+#[async_trait]
+pub trait LogoutStore {
+    /// The calls whose time has come: at most `per_lane` of each lane, those that are due longest.
+    async fn due_logouts(&self, per_lane: usize, now: Timestamp) -> Result<Vec<OwedLogout>, Error>;
+
+    /// Notes what became of a try. A call that is settled is gone; one that was given up is kept to be shown. One that is not owed any
+    /// more is no error.
+    async fn settle_logout(&self, id: LogoutId, outcome: Outcome) -> Result<(), Error>;
+
+    /// Gives up calls that have been owed for too long, a batch of them, and gives them as they were. Empty when none is left.
+    async fn give_up_logouts(&self, now: Timestamp) -> Result<Vec<OwedLogout>, Error>;
+
+    /// At most `limit` calls, the oldest first: those that are owed, or those that were given up; of one app, or of all.
+    async fn logouts(&self, given_up: bool, app: Option<AppId>, after: After<LogoutId>, limit: usize) -> Result<Vec<OwedLogout>, Error>;
+
+    /// How many calls are owed.
+    async fn owed_logouts(&self) -> Result<u64, Error>;
+
+    /// Resolves when calls have come to be owed since it last did, and are on disk. It may also resolve for no reason.
+    async fn logouts_owed(&self);
+}
+
+/// The most authorities that may wait for an administrator at a time.
+pub const MAX_PENDING: usize = 20;
+/// The most of them that one network may have registered.
+pub const MAX_PENDING_OF_NETWORK: usize = 3;
+
+/// Somebody whom an authority has signed in.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The session to open. Whose it is, is found.
+    pub session: Session,
+    /// The authority.
+    pub authority: AuthorityId,
+    /// Who he is there.
+    pub subject: String,
+    /// The name that he has there, if a user may have it.
+    pub name: Option<String>,
+    /// The user to make where nobody has that name.
+    pub newcomer: Option<User>,
+}
+
+/// A link, and between whom it is.
+#[derive(Clone, Debug)]
+pub struct Linked {
+    /// The authority.
+    pub authority: AuthorityId,
+    /// The user there.
+    pub subject: String,
+    /// The user here.
+    pub user: User,
+    /// The link.
+    pub link: Link,
+}
+
+/// Whose links are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinksOf {
+    /// An authority's.
+    Authority(AuthorityId),
+    /// A user's.
+    User(UserId),
+}
+
+/// Third-party certification authorities, and who their users are here.
+#[async_trait]
+pub trait AuthorityStore {
+    /// Registers an authority. One that waits for an administrator is bound by [`MAX_PENDING`] and [`MAX_PENDING_OF_NETWORK`]; any other
+    /// takes the place of one of the same name that waits.
+    ///
+    /// # Errors
+    /// [`Error::AuthorityExists`]; [`Error::TooManyTries`] when too many wait.
+    async fn register_authority(&self, authority: Authority, now: Timestamp) -> Result<(), Error>;
+
+    /// The authority of this id.
+    async fn authority(&self, id: AuthorityId, now: Timestamp) -> Result<Option<Authority>, Error>;
+
+    /// The authority of this name.
+    async fn authority_named(&self, name: &str, now: Timestamp) -> Result<Option<Authority>, Error>;
+
+    /// At most `limit` authorities by name.
+    async fn authorities(&self, after: After<String>, limit: usize, now: Timestamp) -> Result<Vec<Authority>, Error>;
+
+    /// Changes an authority, and gives it as it is then.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::AuthorityExists`] when another one has its new name; whatever `change` refuses with.
+    async fn update_authority(&self, id: AuthorityId, change: Change<Authority>, now: Timestamp) -> Result<Authority, Error>;
+
+    /// Deletes an authority and its links.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    async fn delete_authority(&self, id: AuthorityId, now: Timestamp) -> Result<(), Error>;
+
+    /// Says who a user of an authority is here. A link to the same user that is there already is made anew.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::AlreadyExists`] with the name `subject` when he is somebody else.
+    async fn link_user(&self, authority: AuthorityId, subject: String, link: Link) -> Result<Linked, Error>;
+
+    /// Removes a link.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    async fn unlink_user(&self, authority: AuthorityId, subject: String) -> Result<(), Error>;
+
+    /// At most `limit` links, by authority and subject.
+    async fn links(&self, of: LinksOf, after: After<(AuthorityId, String)>, limit: usize) -> Result<Vec<Linked>, Error>;
+
+    /// Opens a session for somebody whom an authority has signed in, if the authority is enabled at that moment. His link says who he is.
+    /// Without one he is the user of his name, if the authority links by name and that user has no rights, or the newcomer, if the
+    /// authority creates users and nobody has the name; the link is stored.
+    ///
+    /// # Errors
+    /// [`Error::AuthorityOff`], [`Error::AuthorityUserUnknown`], [`Error::UserDisabled`].
+    async fn open_session_of(&self, arrival: Arrival) -> Result<User, Error>;
 }
 
 /// What was used up.
@@ -278,12 +405,34 @@ pub trait Maintenance {
 
 /// A store.
 pub trait Store:
-    AppStore + UserStore + SessionStore + ReplayStore + UsageStore + SigningKeyStore + Maintenance + fmt::Debug + Send + Sync
+    AppStore
+    + UserStore
+    + SessionStore
+    + LogoutStore
+    + AuthorityStore
+    + ReplayStore
+    + UsageStore
+    + SigningKeyStore
+    + Maintenance
+    + fmt::Debug
+    + Send
+    + Sync
 {
 }
 
 impl<T> Store for T where
-    T: AppStore + UserStore + SessionStore + ReplayStore + UsageStore + SigningKeyStore + Maintenance + fmt::Debug + Send + Sync
+    T: AppStore
+        + UserStore
+        + SessionStore
+        + LogoutStore
+        + AuthorityStore
+        + ReplayStore
+        + UsageStore
+        + SigningKeyStore
+        + Maintenance
+        + fmt::Debug
+        + Send
+        + Sync
 {
 }
 

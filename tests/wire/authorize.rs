@@ -95,11 +95,11 @@ async fn the_cookies_name_is_exact() {
 }
 
 #[tokio::test]
-async fn a_caller_who_is_not_known_gets_401_and_so_does_a_browser_while_there_is_no_sign_in_page() {
+async fn a_caller_who_is_not_known_and_is_no_browser_gets_401() {
     let world = World::shared().await;
     let app = world.app().await;
     for op in Op::AUTHORIZES {
-        for accept in ["application/json", "*/*", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"] {
+        for accept in ["application/json", "*/*", "text/plain, application/json;q=0.9"] {
             let reply = world.call(Via::Envoy, &authorize(op, &app).header("accept", accept)).await;
             reply.refused(Case::Caller);
         }

@@ -181,24 +181,6 @@ async fn the_caller_is_judged_before_the_parameters() {
 }
 
 #[tokio::test]
-async fn operations_that_are_off_are_not_there() {
-    let world = World::shared().await;
-    for op in [Op::CreateIdentityProvider, Op::ThirdParty] {
-        for path in 0..op.paths().len() {
-            let reply = world.call(Via::Envoy, &Call::new(op).at_path(path)).await;
-            assert_eq!(
-                (reply.status, &reply.body["code"]),
-                (crate::harness::Status::Http(404), &serde_json::json!(100_106_404)),
-                "{}",
-                reply.text
-            );
-        }
-        let reply = world.call(Via::Native, &Call::new(op)).await;
-        assert_eq!(reply.status, crate::harness::Status::Grpc(tonic::Code::Unimplemented), "{}", reply.text);
-    }
-}
-
-#[tokio::test]
 async fn one_answer_for_a_wrong_password_and_for_a_user_who_is_not_there() {
     let world = World::shared().await;
     let user = world.user().await;

@@ -2,7 +2,9 @@
 
 mod admin_api;
 mod answers;
+mod authorities;
 mod authorize;
+mod browser;
 mod callers;
 mod clients;
 mod edge;
@@ -13,8 +15,10 @@ mod harness;
 mod inspect;
 mod life;
 mod lifetimes;
+mod logouts;
 mod newcomers;
 mod operators;
+mod pages;
 mod parameters;
 mod restarts;
 mod robustness;

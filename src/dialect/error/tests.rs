@@ -41,6 +41,13 @@ examples! { every_error, Error,
     Error::PasswordChangeRequired => Error::PasswordChangeRequired,
     Error::NotFound(_) => Error::NotFound("THING"),
     Error::AlreadyExists { .. } => Error::AlreadyExists { name: "FIELD".into() },
+    Error::AuthorityExists => Error::AuthorityExists,
+    Error::AuthorityOff => Error::AuthorityOff,
+    Error::StateRefused => Error::StateRefused,
+    Error::AuthorityDenied => Error::AuthorityDenied,
+    Error::AuthorityTokenFailed(_) => Error::AuthorityTokenFailed("for the log alone".into()),
+    Error::AuthorityUserFailed(_) => Error::AuthorityUserFailed("for the log alone".into()),
+    Error::AuthorityUserUnknown => Error::AuthorityUserUnknown,
     Error::Precondition(_) => Error::Precondition("WHY"),
     Error::NotOffered => Error::NotOffered,
     Error::TooManyTries { .. } => Error::TooManyTries { retry_after: Duration::from_secs(1) },
@@ -57,6 +64,7 @@ examples! { every_problem, Problem,
     Problem::NotAllowed => Problem::NotAllowed,
     Problem::TooLong => Problem::TooLong,
     Problem::TooShort => Problem::TooShort,
+    Problem::TooCommon => Problem::TooCommon,
     Problem::Ambiguous => Problem::Ambiguous,
 }
 
@@ -104,9 +112,11 @@ const fn name(code: Code) -> &'static str {
 type Seen = (u16, Code, u32);
 
 fn seen(error: &Error, dialect: Dialect) -> Seen {
-    let over_http = status(error, dialect, Reader::Envoy, Language::English).code();
+    let over_http = status(error, dialect, Reader::Envoy, Language::English);
+    // Envoy's status filter heeds the service's word.
+    let said = over_http.metadata().get("x-http-status").map(|status| status.to_str().unwrap().parse().unwrap());
     let row = row_of(error, dialect);
-    (http(over_http), row.code, row.number)
+    (said.unwrap_or(http(over_http.code())), row.code, row.number)
 }
 
 /// The causes by reason, in the order of the table.
@@ -194,13 +204,19 @@ fn the_numbers_are_those_that_were_published() {
     let parameter = [(400, Code::InvalidArgument, 100_106_500), (400, Code::InvalidArgument, 800_003)];
     let token = [(401, Code::Unauthenticated, 100_106_403), (400, Code::InvalidArgument, 800_003)];
     let everywhere = |http, code, number| [(http, code, number); 2];
-    let published: [(&[&str], [Seen; 2]); 12] = [
+    let published: [(&[&str], [Seen; 2]); 18] = [
+        (&["AUTHORITY_EXISTS"], everywhere(409, Code::AlreadyExists, 100_106_700)),
+        (&["AUTHORITY_TOKEN_FAILED"], everywhere(502, Code::Unavailable, 100_106_701)),
+        (&["AUTHORITY_USER_FAILED"], everywhere(502, Code::Unavailable, 100_106_702)),
+        (&["AUTHORITY_USER_UNKNOWN"], everywhere(403, Code::PermissionDenied, 100_106_703)),
+        (&["AUTHORITY_OFF"], everywhere(400, Code::FailedPrecondition, 100_106_704)),
+        (&["STATE_REFUSED"], parameter),
         (&["INVALID_PARAMETER"], parameter),
         (&["UNKNOWN_APP", "NO_SINGLE_APP", "REDIRECT_URI_MISMATCH"], parameter),
         (&["CODE_REFUSED"], token),
         (&["REFRESH_TOKEN_REFUSED", "ACCESS_TOKEN_REFUSED"], token),
         (&["CREDENTIAL_REQUIRED", "CREDENTIAL_REFUSED"], everywhere(401, Code::Unauthenticated, 100_106_401)),
-        (&["NOT_ALLOWED"], everywhere(403, Code::PermissionDenied, 100_106_402)),
+        (&["NOT_ALLOWED", "AUTHORITY_DENIED"], everywhere(403, Code::PermissionDenied, 100_106_402)),
         (&["WRONG_PASSWORD"], everywhere(401, Code::Unauthenticated, 100_106_211)),
         (&["USER_DISABLED", "PASSWORD_CHANGE_REQUIRED"], everywhere(403, Code::PermissionDenied, 100_106_008)),
         (&["TOO_MANY_TRIES"], everywhere(429, Code::ResourceExhausted, 100_106_429)),

@@ -1,6 +1,7 @@
 //! The admin API (docs/administration.md): one file for each service.
 
 mod apps;
+mod identity_providers;
 mod import;
 mod sessions;
 mod signing_keys;
@@ -37,7 +38,8 @@ const DEFAULT_PAGE: usize = 50;
 const MAX_PAGE: usize = 1000;
 
 /// The names of the services, for health.
-pub const SERVICES: [&str; 4] = [
+pub const SERVICES: [&str; 5] = [
+    "supos.auth.admin.v1.IdentityProviderService",
     "supos.auth.admin.v1.AppService",
     "supos.auth.admin.v1.UserService",
     "supos.auth.admin.v1.SessionService",
@@ -48,6 +50,7 @@ pub const SERVICES: [&str; 4] = [
 pub fn add_to(routes: &mut RoutesBuilder, gate: &Gate) {
     routes
         .add_service(pb::app_service_server::AppServiceServer::new(apps::Service(gate.clone())))
+        .add_service(pb::identity_provider_service_server::IdentityProviderServiceServer::new(identity_providers::Service(gate.clone())))
         .add_service(pb::user_service_server::UserServiceServer::new(users::Service(gate.clone())))
         .add_service(pb::session_service_server::SessionServiceServer::new(sessions::Service(gate.clone())))
         .add_service(pb::signing_key_service_server::SigningKeyServiceServer::new(signing_keys::Service(gate.clone())));

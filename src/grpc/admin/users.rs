@@ -136,7 +136,7 @@ async fn update_user(core: Arc<Core>, request: pb::UpdateUserRequest) -> Result<
 }
 
 async fn delete_user(core: Arc<Core>, request: pb::DeleteUserRequest) -> Result<pb::DeleteUserResponse, Error> {
-    core.store.delete_user(id_of(&core, &request.name).await?).await?;
+    core.store.delete_user(id_of(&core, &request.name).await?, core.now()).await?;
     Ok(pb::DeleteUserResponse {})
 }
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{SledStore, keys, sessions, txn::Txn};
+use super::{SledStore, authorities, keys, sessions, txn::Txn};
 use crate::{
     core::{
         Error,
@@ -102,6 +102,13 @@ fn note_administrator(txn: &mut Txn<'_>, user: &User, deleted: bool) -> Result<(
     Ok(())
 }
 
+/// Makes a user whose name nobody has.
+pub(super) fn create_user(txn: &mut Txn<'_>, user: &User) -> Result<(), Error> {
+    txn.put(&keys::user(user.id), user)?;
+    txn.put(&keys::user_name(&user.name), &user.id)?;
+    note_administrator(txn, user, false)
+}
+
 #[async_trait]
 impl UserStore for SledStore {
     async fn create_users(&self, users: Vec<User>) -> Result<(), Error> {
@@ -112,9 +119,7 @@ impl UserStore for SledStore {
                 if txn.has(&name)? || !seen.insert(&user.name) {
                     return Err(Error::AlreadyExists { name: format!("steps[{index}].user.user_name") });
                 }
-                txn.put(&keys::user(user.id), user)?;
-                txn.put(&name, &user.id)?;
-                note_administrator(txn, user, false)?;
+                create_user(txn, user)?;
             }
             Ok(())
         })
@@ -139,14 +144,14 @@ impl UserStore for SledStore {
         Ok(users.into_iter().flatten().collect())
     }
 
-    async fn update_user(&self, id: UserId, change: Change<User>) -> Result<User, Error> {
+    async fn update_user(&self, id: UserId, change: Change<User>, now: Timestamp) -> Result<User, Error> {
         self.run(move |txn| {
             let at = keys::user(id);
             let mut user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
             change(&mut user)?;
             note_administrator(txn, &user, false)?;
             if !user.enabled {
-                sessions::end_all(txn, id, Kept::None)?;
+                sessions::end_all(txn, id, Kept::None, now)?;
             }
             txn.put(&at, &user)?;
             Ok(user)
@@ -154,12 +159,13 @@ impl UserStore for SledStore {
         .await
     }
 
-    async fn delete_user(&self, id: UserId) -> Result<(), Error> {
+    async fn delete_user(&self, id: UserId, now: Timestamp) -> Result<(), Error> {
         self.run(move |txn| {
             let at = keys::user(id);
             let user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
             note_administrator(txn, &user, true)?;
-            sessions::end_all(txn, id, Kept::None)?;
+            sessions::end_all(txn, id, Kept::None, now)?;
+            authorities::forget_user(txn, id)?;
             txn.remove(&keys::user_name(&user.name));
             txn.remove(&at);
             Ok(())
@@ -177,7 +183,7 @@ impl UserStore for SledStore {
             user.password_hash = Some(password.hash);
             user.password_change_required = password.change_required;
             user.updated_at = now;
-            sessions::end_all(txn, id, password.keep)?;
+            sessions::end_all(txn, id, password.keep, now)?;
             txn.put(&at, &user)?;
             Ok(user)
         })

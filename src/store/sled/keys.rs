@@ -10,16 +10,26 @@
 //! | `t` hash of a ticket | its session's id |
 //! | `x` user id, session id | nothing: the session is his |
 //! | `f` session id, number | the family |
+//! | `h` session id, hash | a family that was ended by a replay: its app is told when the session ends |
+//! | `l` logout id | a call that is owed to an app |
+//! | `q` lane, time, logout id | nothing: that call is tried then |
+//! | `g` logout id | a call that was given up |
 //! | `c` hash of a code | the code |
 //! | `k` kid | the signing key |
 //! | `r` hash of a signature | nothing: it was used |
 //! | `d` app id | what the app does that it should do no more |
-//! | `e` time, key of a session, code or signature | nothing: look at it then, it may have expired |
+//! | `i` authority id | the authority |
+//! | `j` authority name | its id |
+//! | `p` authority id | nothing: it waits for an administrator |
+//! | `b` authority id, subject | who that is here |
+//! | `y` user id, authority id, subject | nothing: that is he |
+//! | `e` time, key of a session, code, signature, authority or call that was given up | nothing: look at it then, it may have expired |
 //! | `m` name | what the store knows of itself |
 
 use crate::core::{
     clock::Timestamp,
-    ids::{AppId, FamilyId, SessionId, UserId},
+    ids::{AppId, AuthorityId, FamilyId, LogoutId, SessionId, UserId},
+    logouts::{Lane, OwedLogout},
     secret::BearerHash,
 };
 
@@ -28,9 +38,15 @@ pub(super) const USER_NAMES: &[u8] = b"n";
 pub(super) const ADMINISTRATORS: &[u8] = b"w";
 pub(super) const SESSIONS: &[u8] = b"s";
 pub(super) const CODES: &[u8] = b"c";
+pub(super) const OWED: &[u8] = b"l";
+pub(super) const QUEUE: &[u8] = b"q";
+pub(super) const GIVEN_UP: &[u8] = b"g";
 pub(super) const SIGNING_KEYS: &[u8] = b"k";
 pub(super) const USED: &[u8] = b"r";
 pub(super) const USAGE: &[u8] = b"d";
+pub(super) const AUTHORITIES: &[u8] = b"i";
+pub(super) const AUTHORITY_NAMES: &[u8] = b"j";
+pub(super) const PENDING: &[u8] = b"p";
 pub(super) const EXPIRIES: &[u8] = b"e";
 pub(super) const FORMAT: &[u8] = b"mformat";
 pub(super) const IDENTITY: &[u8] = b"midentity";
@@ -89,6 +105,45 @@ pub(super) fn family(id: FamilyId) -> Vec<u8> {
     key(b"f", &[id.session.as_bytes(), &id.number.to_be_bytes()])
 }
 
+pub(super) fn ended_families_of(session: SessionId) -> Vec<u8> {
+    key(b"h", &[session.as_bytes()])
+}
+
+/// Families that would be told alike share a key.
+pub(super) fn ended_family(session: SessionId, hash: &BearerHash) -> Vec<u8> {
+    key(b"h", &[session.as_bytes(), hash.as_bytes()])
+}
+
+pub(super) fn owed(id: LogoutId) -> Vec<u8> {
+    key(OWED, &[id.as_bytes()])
+}
+
+pub(super) fn given_up(id: LogoutId) -> Vec<u8> {
+    key(GIVEN_UP, &[id.as_bytes()])
+}
+
+/// When a call is tried next.
+pub(super) fn turn(owed: &OwedLogout) -> Vec<u8> {
+    key(QUEUE, &[owed.lane().as_bytes(), &owed.next_try_at.millis().to_be_bytes(), owed.id.as_bytes()])
+}
+
+/// Where the turns of a lane begin that come after `now`.
+pub(super) fn turns_after(lane: &[u8], now: Timestamp) -> Vec<u8> {
+    key(QUEUE, &[lane, &now.millis().saturating_add(1).to_be_bytes()])
+}
+
+/// Where the turns of the next lane begin.
+pub(super) fn lane_after(lane: &[u8]) -> Vec<u8> {
+    // Longer than any turn's key, and so after all of the lane's.
+    key(QUEUE, &[lane, &[0xff; 25]])
+}
+
+/// The lane and the call of a turn.
+pub(super) fn read_turn(key: &[u8]) -> Option<(&[u8], LogoutId)> {
+    let lane = key.get(QUEUE.len()..QUEUE.len() + size_of::<Lane>())?;
+    key.last_chunk::<16>().map(|id| (lane, LogoutId::from_bytes(*id)))
+}
+
 pub(super) fn code(hash: &BearerHash) -> Vec<u8> {
     key(CODES, &[hash.as_bytes()])
 }
@@ -108,6 +163,45 @@ pub(super) fn usage(app: &AppId) -> Vec<u8> {
 /// The app whose usage this is the key of.
 pub(super) fn app_of_usage(key: &[u8]) -> Option<AppId> {
     AppId::new(std::str::from_utf8(key.get(USAGE.len()..)?).ok()?)
+}
+
+pub(super) fn authority(id: AuthorityId) -> Vec<u8> {
+    key(AUTHORITIES, &[id.as_bytes()])
+}
+
+pub(super) fn authority_name(name: &str) -> Vec<u8> {
+    key(AUTHORITY_NAMES, &[name.as_bytes()])
+}
+
+pub(super) fn pending(id: AuthorityId) -> Vec<u8> {
+    key(PENDING, &[id.as_bytes()])
+}
+
+/// The authority id at the end of a key.
+pub(super) fn authority_at_end(key: &[u8]) -> Option<AuthorityId> {
+    key.last_chunk::<16>().map(|bytes| AuthorityId::from_bytes(*bytes))
+}
+
+pub(super) fn links_of_authority(authority: AuthorityId) -> Vec<u8> {
+    key(b"b", &[authority.as_bytes()])
+}
+
+pub(super) fn link(authority: AuthorityId, subject: &str) -> Vec<u8> {
+    key(b"b", &[authority.as_bytes(), subject.as_bytes()])
+}
+
+pub(super) fn links_of_user(user: UserId) -> Vec<u8> {
+    key(b"y", &[user.as_bytes()])
+}
+
+pub(super) fn link_of_user(user: UserId, authority: AuthorityId, subject: &str) -> Vec<u8> {
+    key(b"y", &[user.as_bytes(), authority.as_bytes(), subject.as_bytes()])
+}
+
+/// The authority and the subject at the end of a key that has them behind `prefix`.
+pub(super) fn linked_at_end(key: &[u8], prefix: usize) -> Option<(AuthorityId, String)> {
+    let (authority, subject) = key.get(prefix..)?.split_first_chunk::<16>()?;
+    Some((AuthorityId::from_bytes(*authority), String::from_utf8(subject.to_vec()).ok()?))
 }
 
 pub(super) fn expiry(at: Timestamp, of: &[u8]) -> Vec<u8> {

@@ -1,7 +1,9 @@
 //! The store for one machine: embedded, in sled 0.34.
 
 mod accounts;
+mod authorities;
 mod keys;
+mod logouts;
 mod sessions;
 mod txn;
 mod writer;
@@ -68,7 +70,8 @@ impl SledStore {
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
         check_format(&db)?;
         let tree = (*db).clone();
-        let writer = Writer::start(db, file).map_err(|error| io_error("cannot start the writer of", &path, &error))?;
+        let owed = logouts::count(&tree)?;
+        let writer = Writer::start(db, file, owed).map_err(|error| io_error("cannot start the writer of", &path, &error))?;
         Ok(Self { tree, writer, _lock: lock })
     }
 

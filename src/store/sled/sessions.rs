@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{SledStore, keys, txn::Txn};
+use super::{SledStore, authorities, keys, logouts::Owing, txn::Txn};
 use crate::{
     core::{
         Error,
@@ -15,10 +15,24 @@ use crate::{
     store::{After, Kept, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge},
 };
 
-/// Ends a session.
-fn end(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
-    for family in txn.keys(&keys::families_of(session.id)) {
-        txn.remove(&family?);
+/// Opens a session.
+pub(super) fn open(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
+    let at = keys::session(session.id);
+    txn.put_raw(&keys::expiry(session.ends_at(), &at), Vec::new());
+    txn.put(&keys::ticket(&session.ticket), &session.id)?;
+    txn.put_raw(&keys::session_of(session.user, session.id), Vec::new());
+    txn.put(&at, session)
+}
+
+/// Ends a session, and owes its apps that they are told.
+fn end(txn: &mut Txn<'_>, session: &Session, now: Timestamp) -> Result<(), Error> {
+    let mut owing = Owing::new(session, now);
+    for prefix in [keys::families_of(session.id), keys::ended_families_of(session.id)] {
+        for key in txn.keys(&prefix) {
+            let key = key?;
+            owing.note(txn, &key)?;
+            txn.remove(&key);
+        }
     }
     txn.remove(&keys::session_of(session.user, session.id));
     txn.remove(&keys::ticket(&session.ticket));
@@ -26,8 +40,19 @@ fn end(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
     Ok(())
 }
 
+/// Ends a family. Its app still hears of the session's end.
+fn end_family(txn: &mut Txn<'_>, id: FamilyId) -> Result<(), Error> {
+    let at = keys::family(id);
+    if let Some(family) = txn.get::<Family>(&at)? {
+        let hash = BearerHash::of_logout(family.app.as_str(), family.incarnation.as_bytes(), &family.redirect_origin, &family.logout_uri);
+        txn.put(&keys::ended_family(id.session, &hash), &family)?;
+    }
+    txn.remove(&at);
+    Ok(())
+}
+
 /// Ends the sessions of a user but those that are kept, and gives their number.
-pub(super) fn end_all(txn: &mut Txn<'_>, user: UserId, kept: Kept) -> Result<usize, Error> {
+pub(super) fn end_all(txn: &mut Txn<'_>, user: UserId, kept: Kept, now: Timestamp) -> Result<usize, Error> {
     let mut ended = 0;
     if kept == Kept::All {
         return Ok(ended);
@@ -38,7 +63,7 @@ pub(super) fn end_all(txn: &mut Txn<'_>, user: UserId, kept: Kept) -> Result<usi
             continue;
         }
         if let Some(session) = id.map(|id| txn.get::<Session>(&keys::session(id))).transpose()?.flatten() {
-            end(txn, &session)?;
+            end(txn, &session, now)?;
             ended += 1;
         }
     }
@@ -52,10 +77,12 @@ pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<()
             if session.is_alive(now) {
                 txn.put_raw(&keys::expiry(session.ends_at(), key), Vec::new());
             } else {
-                end(txn, &session)?;
+                end(txn, &session, now)?;
             }
         }
-    } else if key.starts_with(keys::CODES) || key.starts_with(keys::USED) {
+    } else if key.starts_with(keys::AUTHORITIES) {
+        authorities::expire(txn, key, now)?;
+    } else if [keys::CODES, keys::USED, keys::GIVEN_UP].iter().any(|kind| key.starts_with(kind)) {
         txn.remove(key);
     }
     Ok(())
@@ -108,7 +135,7 @@ fn redeem(txn: &mut Txn<'_>, hash: &BearerHash, app: &AppId, logout_uri: String,
     let live_app = txn.enabled_app(app)?.filter(|app| app.incarnation == code.incarnation);
     let (Some(_), Some(mut session)) = (live_app, txn.live_session(code.session, now)?) else { return Ok(Err(Error::CodeRefused)) };
     if let Some(family) = code.used {
-        txn.remove(&keys::family(family));
+        end_family(txn, family)?;
         return Ok(Err(Error::CodeReplayed));
     }
     let user = txn.enabled_user(session.user)?;
@@ -149,7 +176,7 @@ fn rotate(txn: &mut Txn<'_>, rotation: &Rotation, by: &Refresher, now: Timestamp
     match judge(&grant.family, rotation, now) {
         Turn::Unknown => return refused,
         Turn::Replay => {
-            txn.remove(&at);
+            end_family(txn, rotation.family)?;
             return Ok(Err(Error::RefreshTokenReplayed));
         }
         Turn::Repeat => {}
@@ -192,11 +219,7 @@ impl SessionStore for SledStore {
             if !user.enabled {
                 return Err(Error::UserDisabled);
             }
-            let at = keys::session(session.id);
-            txn.put_raw(&keys::expiry(session.ends_at(), &at), Vec::new());
-            txn.put(&keys::ticket(&session.ticket), &session.id)?;
-            txn.put_raw(&keys::session_of(session.user, session.id), Vec::new());
-            txn.put(&at, &session)?;
+            open(txn, &session)?;
             Ok(user)
         })
         .await
@@ -206,6 +229,10 @@ impl SessionStore for SledStore {
         let Some(id) = self.get::<SessionId>(&keys::ticket(ticket))? else { return Ok(None) };
         let Some(session) = self.live_session(id, now)? else { return Ok(None) };
         Ok(self.enabled_user(session.user)?.map(|user| SignedIn { session, user }))
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, Error> {
+        self.get(&keys::session(id))
     }
 
     async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error> {
@@ -240,19 +267,19 @@ impl SessionStore for SledStore {
         tokio::task::spawn_blocking(scan).await.map_err(|error| Error::Internal(error.to_string()))?
     }
 
-    async fn end_session(&self, id: SessionId) -> Result<bool, Error> {
+    async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<bool, Error> {
         self.run(move |txn| {
             let session = txn.get::<Session>(&keys::session(id))?;
             if let Some(session) = &session {
-                end(txn, session)?;
+                end(txn, session, now)?;
             }
             Ok(session.is_some())
         })
         .await
     }
 
-    async fn end_sessions_of(&self, user: UserId) -> Result<usize, Error> {
-        self.run(move |txn| end_all(txn, user, Kept::None)).await
+    async fn end_sessions_of(&self, user: UserId, now: Timestamp) -> Result<usize, Error> {
+        self.run(move |txn| end_all(txn, user, Kept::None, now)).await
     }
 
     async fn create_code(&self, hash: BearerHash, code: Code, now: Timestamp) -> Result<(), Error> {

@@ -12,11 +12,13 @@ pub(super) struct Txn<'a> {
     tree: &'a sled::Tree,
     batch: sled::Batch,
     dirty: bool,
+    /// How many more calls are owed to apps once this is done.
+    pub(super) owed: i64,
 }
 
 impl<'a> Txn<'a> {
     pub(super) fn new(tree: &'a sled::Tree) -> Self {
-        Self { tree, batch: sled::Batch::default(), dirty: false }
+        Self { tree, batch: sled::Batch::default(), dirty: false, owed: 0 }
     }
 
     pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {

@@ -12,13 +12,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
         mpsc,
     },
     thread,
 };
 
-use tokio::sync::{mpsc as jobs, oneshot, watch};
+use tokio::sync::{Notify, mpsc as jobs, oneshot, watch};
 
 use super::txn::Txn;
 use crate::core::Error;
@@ -47,16 +47,26 @@ struct Group {
     failure: Option<String>,
 }
 
+/// The calls that are owed to apps.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    /// How many there are.
+    pub(super) count: AtomicI64,
+    /// Told when there are more, and they are on disk.
+    pub(super) more: Notify,
+}
+
 /// Runs the steps. When it is dropped the threads end, once everything that was asked of them is done.
 #[derive(Debug)]
 pub(super) struct Writer {
     jobs: jobs::Sender<Job>,
     failure: watch::Receiver<Option<String>>,
+    pub(super) owed: Arc<Owed>,
 }
 
 impl Writer {
     /// Starts the threads. `file` is a handle on the file that `db` writes its log to.
-    pub(super) fn start(db: sled::Db, file: File) -> std::io::Result<Self> {
+    pub(super) fn start(db: sled::Db, file: File, owed: Owed) -> std::io::Result<Self> {
         let (jobs, queue) = jobs::channel(QUEUE);
         let (groups, waiting) = mpsc::sync_channel(2);
         let (report, failure) = watch::channel(None);
@@ -65,7 +75,7 @@ impl Writer {
         let has_failed = Arc::clone(&failed);
         thread::Builder::new().name("store-write".into()).spawn(move || write(queue, &tree, &groups, &has_failed))?;
         thread::Builder::new().name("store-sync".into()).spawn(move || sync(&waiting, &db, &file, &failed, &report))?;
-        Ok(Self { jobs, failure })
+        Ok(Self { jobs, failure, owed: Arc::new(owed) })
     }
 
     /// Runs a step and waits until what it wrote is on disk. When it gives an error nothing of it is written.
@@ -75,16 +85,26 @@ impl Writer {
         F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
+        let owed = Arc::clone(&self.owed);
         let job: Job = Box::new(move |tree| {
             let mut txn = Txn::new(tree);
-            let (outcome, wrote) = match step(&mut txn) {
+            let stepped = step(&mut txn);
+            let newly_owed = txn.owed;
+            let (outcome, wrote) = match stepped {
                 Err(error) => (Err(error), Wrote::Nothing),
                 Ok(value) => match txn.apply() {
                     Ok(wrote) => (Ok(value), if wrote { Wrote::Something } else { Wrote::Nothing }),
                     Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
                 },
             };
+            let is_done = outcome.is_ok();
             let answer: Answer = Box::new(move |synced: Result<(), Error>| {
+                if is_done && synced.is_ok() && newly_owed != 0 {
+                    owed.count.fetch_add(newly_owed, Ordering::Relaxed);
+                    if newly_owed > 0 {
+                        owed.more.notify_one();
+                    }
+                }
                 // Whoever asked may have gone.
                 let _ = reply.send(synced.and(outcome));
             });

@@ -1,145 +1,47 @@
 //! Which redirect URIs fit which registered ones.
 
-use crate::harness::{Case, Op, Status, Via, Who, World, authorize};
+use crate::harness::{Case, Op, Status, Via, Who, World, authorize, visitor::Visitor, world::encode};
 
 /// A registered URI or pattern, and what is asked for beside it. `HOST` stands for a host of the app's own.
+#[derive(serde::Deserialize)]
 struct Shape {
-    registered: &'static str,
-    fit: &'static [&'static str],
-    unfit: &'static [&'static str],
+    registered: String,
+    fits: Vec<Asked>,
+    misfits: Vec<Asked>,
 }
 
-const SHAPES: &[Shape] = &[
-    // Registered as it stands: the same string and nothing else, but for the fragment.
-    Shape {
-        registered: "https://HOST/callback",
-        fit: &["https://HOST/callback", "https://HOST/callback#part"],
-        unfit: &[
-            "https://HOST/callback/",
-            "https://HOST/callback/more",
-            "https://HOST/callback?a=1",
-            "https://HOST/callback?",
-            "https://HOST/Callback",
-            "https://HOST/",
-            "https://HOST",
-            "http://HOST/callback",
-            "https://HOST:444/callback",
-            "https://HOST/x/../callback",
-            "https://HOST/%63allback",
-            "https://HOST//callback",
-            "https://HOST/callback;x",
-            "https://HOST/callback%20",
-            "https://HOST/callback%00",
-            "https://HOST.evil.invalid/callback",
-            "https://evil.invalid/callback",
-            "https://evil.invalid/https://HOST/callback",
-            "https://user@HOST/callback",
-            "https://HOST@evil.invalid/callback",
-            "https://evil.invalid#@HOST/callback",
-            "https://evil.invalid\\@HOST/callback",
-            "//HOST/callback",
-            "/callback",
-            "javascript:alert(1)//HOST/callback",
-            "data:text/html,HOST/callback",
-            " https://HOST/callback",
-            "https://HOST/callback ",
-            "https://HOST/callback\n",
-            "https://HOST/call\tback",
-        ],
-    },
-    // A pattern: anything beneath the path, any query.
-    Shape {
-        registered: "https://HOST/app/*",
-        fit: &[
-            "https://HOST/app/",
-            "https://HOST/app/a/b/c",
-            "https://HOST/app/a?x=1&y=https://evil.invalid/..",
-            "https://HOST/app/a#part",
-            "https://HOST:443/app/a",
-            "https://HOST/app/a%20b",
-        ],
-        unfit: &[
-            "https://HOST/app",
-            "https://HOST/application",
-            "https://HOST/",
-            "https://HOST/APP/a",
-            "http://HOST/app/a",
-            "https://HOST:8443/app/a",
-            "https://HOST/app/../admin",
-            "https://HOST/app/a/..",
-            "https://HOST/app/..;/admin",
-            "https://HOST/app/.%2e/admin",
-            "https://HOST/app/%2e%2e/admin",
-            "https://HOST/app/%2E./admin",
-            "https://HOST/app/a%2fb",
-            "https://HOST/app/a%2Fb",
-            "https://HOST/app/a%5cb",
-            "https://HOST/app/a\\b",
-            "https://HOST\\app\\a",
-            "https://HOST/app\\..\\admin",
-            "https://user@HOST/app/a",
-            "https://user:word@HOST/app/a",
-            "https://@HOST/app/a",
-            "https://HOST@evil.invalid/app/a",
-            "https://evil.invalid@HOST@evil.invalid/app/a",
-            "https://evil.invalid/app/a",
-            "https://evilHOST/app/a",
-            "https://HOST.evil.invalid/app/a",
-            "https:HOST/app/a",
-            "https:/HOST/app/a",
-            "https:///HOST/app/a",
-            "//HOST/app/a",
-            "https://HOST/app/a\u{0}",
-            "https://HOST/app/a\r\nset-cookie: x=y",
-            "https://HOST/app/a\tb",
-            "JavaScript://HOST/app/a",
-            "file:///HOST/app/a",
-            "https://*/app/a",
-        ],
-    },
-    Shape {
-        registered: "http://HOST:8081/*",
-        fit: &["http://HOST:8081/", "http://HOST:8081/a", "http://HOST:8081/a?b#c"],
-        unfit: &[
-            "http://HOST/a",
-            "http://HOST:80/a",
-            "http://HOST:808/a",
-            "http://HOST:80810/a",
-            "https://HOST:8081/a",
-            "http://HOST:8081@evil.invalid/a",
-        ],
-    },
-    Shape {
-        registered: "http://HOST/*",
-        fit: &["http://HOST/a", "http://HOST:80/a"],
-        unfit: &["https://HOST/a", "http://HOST:443/a", "http://HOST:8081/a"],
-    },
-    Shape {
-        registered: "https://HOST/one?fixed=1",
-        fit: &["https://HOST/one?fixed=1", "https://HOST/one?fixed=1#x"],
-        unfit: &["https://HOST/one", "https://HOST/one?fixed=2", "https://HOST/one?fixed=1&more=2", "https://HOST/one?FIXED=1"],
-    },
-];
+/// What is asked for, and why it fits or does not.
+#[derive(serde::Deserialize)]
+struct Asked {
+    uri: String,
+    why: String,
+}
+
+fn shapes() -> Vec<Shape> {
+    serde_json::from_str(include_str!("../../data/redirect-uris.json")).expect("the table is JSON")
+}
 
 #[tokio::test]
 async fn a_redirect_uri_fits_as_documented_and_a_misfit_is_never_redirected_to() {
     let world = World::shared().await;
     let (_, ticket) = world.signed_in().await;
     let mut wrong = Vec::new();
-    for shape in SHAPES {
+    let shapes = shapes();
+    assert!(shapes.iter().map(|shape| shape.misfits.len()).sum::<usize>() >= 60, "the table has shrunk");
+    for shape in &shapes {
         let app =
             world.app_with(|app| app.redirect_uris = vec![shape.registered.replace("HOST", &format!("{}.invalid", app.app_id))]).await;
         let host = format!("{}.invalid", app.id);
-        for (redirects, fits) in [(shape.fit, true), (shape.unfit, false)] {
-            for redirect in redirects {
-                let redirect = redirect.replace("HOST", &host);
+        for (redirects, fits) in [(&shape.fits, true), (&shape.misfits, false)] {
+            for Asked { uri, why } in redirects {
+                let redirect = uri.replace("HOST", &host);
                 for op in Op::AUTHORIZES {
                     for via in Via::BOTH {
                         let call = authorize(op, &app).but("redirectUri", Some(&redirect)).by(Who::ticket(&ticket));
                         let reply = world.call(via, &call).await;
                         if reply.is_ok() != fits {
                             wrong.push(format!(
-                                "{redirect:?} should {}fit {}: {}",
+                                "{redirect:?} ({why}) should {}fit {}: {}",
                                 if fits { "" } else { "not " },
                                 shape.registered,
                                 reply.text
@@ -155,6 +57,16 @@ async fn a_redirect_uri_fits_as_documented_and_a_misfit_is_never_redirected_to()
                 }
                 if fits {
                     continue;
+                }
+                // A browser gets a page, and goes nowhere, signed in or not.
+                for signed_in in [true, false] {
+                    let mut visitor = Visitor::default();
+                    visitor.cookies.extend(signed_in.then(|| ("suposTicket".to_owned(), ticket.clone())));
+                    let query = format!("responseType=code&appid={}&redirectUri={}&state=s", app.id, encode(&redirect));
+                    for op in Op::AUTHORIZES {
+                        let page = visitor.get(&world, &format!("{}?{query}", op.path())).await;
+                        assert!(page.status == 400 && page.header("location").is_empty(), "{redirect:?} ({why}): {}", page.status);
+                    }
                 }
                 // Nor does a misfit find its app by itself.
                 let call = authorize(Op::Authorize, &app).but("appid", None).but("redirectUri", Some(&redirect)).by(Who::ticket(&ticket));

@@ -2,8 +2,8 @@
 
 use supos_auth::grpc::pb::supos::auth::admin::v1::{
     App as AdminApp, CreateAppRequest, CreateUserRequest, DisableUserRequest, User as AdminUser, app_service_client::AppServiceClient,
-    session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
-    user_service_client::UserServiceClient,
+    identity_provider_service_client::IdentityProviderServiceClient, session_service_client::SessionServiceClient,
+    signing_key_service_client::SigningKeyServiceClient, user_service_client::UserServiceClient,
 };
 use tonic::Request;
 
@@ -35,6 +35,10 @@ impl World {
 
     pub(crate) fn users(&self) -> UserServiceClient<Signed> {
         UserServiceClient::new(self.signed())
+    }
+
+    pub(crate) fn authorities(&self) -> IdentityProviderServiceClient<Signed> {
+        IdentityProviderServiceClient::new(self.signed())
     }
 
     pub(crate) fn sessions(&self) -> SessionServiceClient<Signed> {

@@ -179,9 +179,10 @@ impl Call {
         self.parameters.iter().rev().find(|(other, _)| *other == name).map(|(_, value)| value.clone()).unwrap_or_default()
     }
 
-    /// The parameters as a JSON object of strings.
+    /// The parameters as a JSON object of strings, but for `enabled`, which is true or false.
     pub(crate) fn json(&self) -> Value {
-        Value::Object(self.parameters.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect::<Map<_, _>>())
+        let value = |name: &str, text: &str| if name == "enabled" { (text == "true").into() } else { Value::from(text) };
+        Value::Object(self.parameters.iter().map(|(name, text)| ((*name).to_owned(), value(name, text))).collect::<Map<_, _>>())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The service and Envoy as real processes, and clients that speak to them.
 
 pub(crate) mod admin;
+pub(crate) mod browser;
 pub(crate) mod call;
 pub(crate) mod clock;
 pub(crate) mod native;
@@ -9,7 +10,10 @@ pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod refusal;
 pub(crate) mod sign;
+pub(crate) mod sink;
+pub(crate) mod site;
 pub(crate) mod tools;
+pub(crate) mod visitor;
 pub(crate) mod world;
 
 pub(crate) use call::{Call, Op, Reply, Status, Tokens, Via, Who};

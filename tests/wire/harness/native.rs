@@ -97,8 +97,21 @@ async fn send_v2(channel: Signed, call: &Call) -> Sent {
             })
         }
         Op::CreateIdentityProvider => {
-            let message = v2::CreateIdentityProviderRequest { client_type: text("clientType"), ..Default::default() };
-            received(client.create_identity_provider(request(message, who)).await, |reply| json!({"redirectUri": reply.redirect_uri}))
+            let message = v2::CreateIdentityProviderRequest {
+                client_type: text("clientType"),
+                protocol_type: text("protocolType"),
+                client_name: text("clientName"),
+                enabled: text("enabled") == "true",
+                client_id: text("clientId"),
+                client_secret: text("clientSecret"),
+                authorization_uri: text("authorizationUri"),
+                token_uri: text("tokenUri"),
+                userinfo_uri: text("userinfoUri"),
+                logout_uri: text("logoutUri"),
+                json: None,
+            };
+            let reply = client.create_identity_provider(request(message, who)).await;
+            received(reply, |reply| json!({"redirectUri": reply.redirect_uri, "enabled": reply.enabled}))
         }
         Op::Authorize => {
             let message = v2::AuthorizeRequest {
@@ -122,10 +135,9 @@ async fn send_v2(channel: Signed, call: &Call) -> Sent {
                 })
             })
         }
-        Op::SignOut => received(
-            client.sign_out(request(v2::SignOutRequest::default(), who)).await,
-            |reply| json!({"code": reply.code, "message": reply.message}),
-        ),
+        Op::SignOut => received(client.sign_out(request(v2::SignOutRequest::default(), who)).await, |reply| {
+            signed_out(&reply.code, &reply.message, reply.redirect_uri)
+        }),
         Op::ThirdParty => {
             let message = v2::CompleteThirdPartySignInRequest {
                 protocol_type: text("protocolType"),
@@ -186,9 +198,18 @@ async fn send_v281(channel: Signed, call: &Call) -> Sent {
         }
         _ => {
             let message = v281::SignOutRequest { access_token: text("accessToken") };
-            received(client.sign_out(request(message, who)).await, |reply| json!({"code": reply.code, "message": reply.message}))
+            received(client.sign_out(request(message, who)).await, |reply| signed_out(&reply.code, &reply.message, reply.redirect_uri))
         }
     }
+}
+
+/// What is not there is not printed either.
+fn signed_out(code: &str, message: &str, redirect_uri: Option<String>) -> Value {
+    let mut body = json!({"code": code, "message": message});
+    if let Some(redirect_uri) = redirect_uri {
+        body["redirectUri"] = redirect_uri.into();
+    }
+    body
 }
 
 fn tokens(access: &str, expires_in: i64, refresh: &str) -> Value {

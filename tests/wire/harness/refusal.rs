@@ -22,6 +22,16 @@ pub(crate) enum Case {
     Disabled,
     /// Too many were wrong before.
     Tries,
+    /// The name of an authority is taken.
+    NameTaken,
+    /// An authority's token call has failed.
+    TokenCall,
+    /// An authority's user call has failed.
+    UserCall,
+    /// An authority's user is nobody here.
+    Stranger,
+    /// The authority is unknown or off.
+    Off,
 }
 
 impl Case {
@@ -34,6 +44,11 @@ impl Case {
             (Self::Forbidden, _) => (403, Code::PermissionDenied, 100_106_402),
             (Self::Password, _) => (401, Code::Unauthenticated, 100_106_211),
             (Self::Disabled, _) => (403, Code::PermissionDenied, 100_106_008),
+            (Self::NameTaken, _) => (409, Code::AlreadyExists, 100_106_700),
+            (Self::TokenCall, _) => (502, Code::Unavailable, 100_106_701),
+            (Self::UserCall, _) => (502, Code::Unavailable, 100_106_702),
+            (Self::Stranger, _) => (403, Code::PermissionDenied, 100_106_703),
+            (Self::Off, _) => (400, Code::FailedPrecondition, 100_106_704),
             (Self::Tries, _) => (429, Code::ResourceExhausted, 100_106_429),
         }
     }

@@ -1,0 +1,54 @@
+//! Logout tokens (OpenID Connect Back-Channel Logout 1.0 section 2.4).
+
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, Header};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Issuer;
+use crate::core::{Error, clock::Timestamp, logouts::OwedLogout, secret::Secret};
+
+/// Another type than an access token's: neither is ever taken for the other.
+const TYPE: &str = "logout+jwt";
+/// How long one is good. Each try has a new one.
+const LIFETIME: Duration = Duration::from_mins(2);
+
+#[derive(Debug, Serialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: String,
+    iat: u64,
+    exp: u64,
+    jti: String,
+    sid: String,
+    events: Value,
+}
+
+impl Issuer {
+    /// The token that tells an app that a session has ended. All tokens of one call have the same `jti`.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when no key may sign now.
+    pub fn mint_logout(&self, owed: &OwedLogout, now: Timestamp) -> Result<Secret, Error> {
+        let keys = self.keys();
+        let key = keys.signing(now).ok_or_else(|| Error::Internal("no key may sign now".into()))?;
+        let claims = Claims {
+            iss: self.public_url.clone(),
+            sub: owed.user.to_string(),
+            aud: owed.app.to_string(),
+            iat: now.seconds(),
+            exp: now.after(LIFETIME).seconds(),
+            jti: owed.id.to_string(),
+            sid: owed.session.to_string(),
+            events: json!({"http://schemas.openid.net/event/backchannel-logout": {}}),
+        };
+        let mut header = Header::new(Algorithm::ES256);
+        header.typ = Some(TYPE.to_owned());
+        header.kid = Some(key.kid.clone());
+        let token = jsonwebtoken::encode(&header, &claims, &key.private)
+            .map_err(|error| Error::Internal(format!("signing a logout token failed: {error}")))?;
+        Ok(Secret::new(token))
+    }
+}

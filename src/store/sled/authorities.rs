@@ -1,0 +1,283 @@
+//! Third-party authorities, and who their users are here.
+
+use async_trait::async_trait;
+
+use super::{SledStore, accounts, keys, sessions, txn::Txn};
+use crate::{
+    core::{
+        Error,
+        clock::Timestamp,
+        ids::{AuthorityId, UserId},
+        model::{Authority, Link, LinkOrigin, User},
+    },
+    store::{After, Arrival, AuthorityStore, Change, Linked, LinksOf, MAX_PENDING, MAX_PENDING_OF_NETWORK},
+};
+
+/// An authority that is there.
+fn read(txn: &Txn<'_>, id: AuthorityId, now: Timestamp) -> Result<Option<Authority>, Error> {
+    Ok(txn.get::<Authority>(&keys::authority(id))?.filter(|authority| authority.is_there(now)))
+}
+
+fn remove(txn: &mut Txn<'_>, authority: &Authority) -> Result<(), Error> {
+    for key in txn.keys(&keys::links_of_authority(authority.id)) {
+        let key = key?;
+        if let (Some((_, subject)), Some(link)) = (keys::linked_at_end(&key, 1), txn.get::<Link>(&key)?) {
+            txn.remove(&keys::link_of_user(link.user, authority.id, &subject));
+        }
+        txn.remove(&key);
+    }
+    txn.remove(&keys::pending(authority.id));
+    txn.remove(&keys::authority_name(&authority.name));
+    txn.remove(&keys::authority(authority.id));
+    Ok(())
+}
+
+/// Removes an authority that nobody has enabled in time.
+pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<(), Error> {
+    match txn.get::<Authority>(key)? {
+        Some(authority) if !authority.is_there(now) => remove(txn, &authority),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the links of a user.
+pub(super) fn forget_user(txn: &mut Txn<'_>, user: UserId) -> Result<(), Error> {
+    for key in txn.keys(&keys::links_of_user(user)) {
+        let key = key?;
+        if let Some((authority, subject)) = keys::linked_at_end(&key, 17) {
+            txn.remove(&keys::link(authority, &subject));
+        }
+        txn.remove(&key);
+    }
+    Ok(())
+}
+
+fn put_link(txn: &mut Txn<'_>, authority: AuthorityId, subject: &str, link: &Link) -> Result<(), Error> {
+    txn.put_raw(&keys::link_of_user(link.user, authority, subject), Vec::new());
+    txn.put(&keys::link(authority, subject), link)
+}
+
+/// The authorities that wait for an administrator. What has waited too long goes, and makes room.
+fn pending(txn: &mut Txn<'_>, now: Timestamp) -> Result<Vec<Authority>, Error> {
+    let mut pending = Vec::new();
+    for key in txn.keys(keys::PENDING) {
+        let Some(id) = keys::authority_at_end(&key?) else { continue };
+        match txn.get::<Authority>(&keys::authority(id))? {
+            Some(authority) if authority.is_there(now) => pending.push(authority),
+            Some(authority) => remove(txn, &authority)?,
+            None => txn.remove(&keys::pending(id)),
+        }
+    }
+    Ok(pending)
+}
+
+/// Refuses when so many wait, of one network or of all, that one more is too much.
+fn make_room(pending: &[Authority], network: &str, now: Timestamp) -> Result<(), Error> {
+    let expiries = |network: Option<&str>| {
+        let waits = pending.iter().filter_map(|authority| authority.pending.as_ref());
+        let mut expiries: Vec<Timestamp> =
+            waits.filter(|waits| network.is_none_or(|network| waits.network == network)).map(|waits| waits.expires_at).collect();
+        expiries.sort_unstable();
+        expiries
+    };
+    for (expiries, most) in [(expiries(None), MAX_PENDING), (expiries(Some(network)), MAX_PENDING_OF_NETWORK)] {
+        if expiries.len() >= most {
+            let first = expiries.first().copied().unwrap_or_default();
+            return Err(Error::TooManyTries { retry_after: first.since(now) });
+        }
+    }
+    Ok(())
+}
+
+fn register(txn: &mut Txn<'_>, authority: &Authority, now: Timestamp) -> Result<(), Error> {
+    let waiting = pending(txn, now)?;
+    let name = keys::authority_name(&authority.name);
+    if let Some(id) = txn.get::<AuthorityId>(&name)? {
+        match read(txn, id, now)? {
+            Some(other) if authority.pending.is_none() && other.pending.is_some() => remove(txn, &other)?,
+            Some(_) => return Err(Error::AuthorityExists),
+            None => {}
+        }
+    }
+    if let Some(waits) = &authority.pending {
+        make_room(&waiting, &waits.network, now)?;
+        txn.put_raw(&keys::expiry(waits.expires_at, &keys::authority(authority.id)), Vec::new());
+        txn.put_raw(&keys::pending(authority.id), Vec::new());
+    }
+    txn.put(&name, &authority.id)?;
+    txn.put(&keys::authority(authority.id), authority)
+}
+
+/// The user whom an authority has signed in; whoever he was not linked to before, he is now.
+fn find(txn: &mut Txn<'_>, arrival: &Arrival) -> Result<User, Error> {
+    let now = arrival.session.created_at;
+    let authority = read(txn, arrival.authority, now)?.filter(|authority| authority.enabled).ok_or(Error::AuthorityOff)?;
+    if let Some(link) = txn.get::<Link>(&keys::link(authority.id, &arrival.subject))? {
+        let user: User = txn.get(&keys::user(link.user))?.ok_or(Error::AuthorityUserUnknown)?;
+        // He may have got rights since he was linked by his name alone, which anybody at the authority could have had.
+        let by_name = link.origin == LinkOrigin::Name;
+        return if by_name && !user.is_ordinary() { Err(Error::AuthorityUserUnknown) } else { Ok(user) };
+    }
+    let name = arrival.name.as_deref().ok_or(Error::AuthorityUserUnknown)?;
+    let (user, origin) = match txn.get::<UserId>(&keys::user_name(name))? {
+        Some(id) if authority.link_by_name => {
+            let user: User = txn.get(&keys::user(id))?.ok_or(Error::AuthorityUserUnknown)?;
+            if !user.is_ordinary() {
+                return Err(Error::AuthorityUserUnknown);
+            }
+            (user, LinkOrigin::Name)
+        }
+        None if authority.create_users => {
+            let user = arrival.newcomer.clone().ok_or(Error::AuthorityUserUnknown)?;
+            accounts::create_user(txn, &user)?;
+            (user, LinkOrigin::Creation)
+        }
+        Some(_) | None => return Err(Error::AuthorityUserUnknown),
+    };
+    put_link(txn, authority.id, &arrival.subject, &Link { user: user.id, origin, created_at: now })?;
+    Ok(user)
+}
+
+#[async_trait]
+impl AuthorityStore for SledStore {
+    async fn register_authority(&self, authority: Authority, now: Timestamp) -> Result<(), Error> {
+        self.run(move |txn| register(txn, &authority, now)).await
+    }
+
+    async fn authority(&self, id: AuthorityId, now: Timestamp) -> Result<Option<Authority>, Error> {
+        Ok(self.get::<Authority>(&keys::authority(id))?.filter(|authority| authority.is_there(now)))
+    }
+
+    async fn authority_named(&self, name: &str, now: Timestamp) -> Result<Option<Authority>, Error> {
+        match self.get::<AuthorityId>(&keys::authority_name(name))? {
+            Some(id) => self.authority(id, now).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn authorities(&self, after: After<String>, limit: usize, now: Timestamp) -> Result<Vec<Authority>, Error> {
+        let mut after = after.map(|name| keys::authority_name(&name));
+        let mut authorities = Vec::new();
+        loop {
+            let ids = self.list::<AuthorityId>(keys::AUTHORITY_NAMES, after, limit).await?;
+            for (_, id) in &ids {
+                // One that was deleted between the two reads, or has waited too long, is not listed.
+                authorities.extend(self.authority(*id, now).await?);
+            }
+            after = ids.last().map(|(name, _)| name.clone());
+            if authorities.len() >= limit || after.is_none() {
+                authorities.truncate(limit);
+                return Ok(authorities);
+            }
+        }
+    }
+
+    async fn update_authority(&self, id: AuthorityId, change: Change<Authority>, now: Timestamp) -> Result<Authority, Error> {
+        self.run(move |txn| {
+            let before = read(txn, id, now)?.ok_or(Error::NotFound("authority"))?;
+            let mut authority = before.clone();
+            change(&mut authority)?;
+            if authority.name != before.name {
+                // What has waited too long lets go of its name.
+                pending(txn, now)?;
+                let name = keys::authority_name(&authority.name);
+                let other = txn.get::<AuthorityId>(&name)?.map(|other| read(txn, other, now)).transpose()?.flatten();
+                if other.is_some() {
+                    return Err(Error::AuthorityExists);
+                }
+                txn.remove(&keys::authority_name(&before.name));
+                txn.put(&name, &id)?;
+            }
+            if authority.pending.is_none() {
+                txn.remove(&keys::pending(id));
+            }
+            txn.put(&keys::authority(id), &authority)?;
+            Ok(authority)
+        })
+        .await
+    }
+
+    async fn delete_authority(&self, id: AuthorityId, now: Timestamp) -> Result<(), Error> {
+        self.run(move |txn| {
+            let authority = read(txn, id, now)?.ok_or(Error::NotFound("authority"))?;
+            remove(txn, &authority)
+        })
+        .await
+    }
+
+    async fn link_user(&self, authority: AuthorityId, subject: String, link: Link) -> Result<Linked, Error> {
+        self.run(move |txn| {
+            read(txn, authority, link.created_at)?.ok_or(Error::NotFound("authority"))?;
+            let user: User = txn.get(&keys::user(link.user))?.ok_or(Error::NotFound("user"))?;
+            match txn.get::<Link>(&keys::link(authority, &subject))? {
+                Some(known) if known.user != link.user => return Err(Error::AlreadyExists { name: "subject".into() }),
+                _ => put_link(txn, authority, &subject, &link)?,
+            }
+            Ok(Linked { authority, subject, user, link })
+        })
+        .await
+    }
+
+    async fn unlink_user(&self, authority: AuthorityId, subject: String) -> Result<(), Error> {
+        self.run(move |txn| {
+            let at = keys::link(authority, &subject);
+            let link: Link = txn.get(&at)?.ok_or(Error::NotFound("link"))?;
+            txn.remove(&keys::link_of_user(link.user, authority, &subject));
+            txn.remove(&at);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn links(&self, of: LinksOf, after: After<(AuthorityId, String)>, limit: usize) -> Result<Vec<Linked>, Error> {
+        let prefix = match of {
+            LinksOf::Authority(authority) => keys::links_of_authority(authority),
+            LinksOf::User(user) => keys::links_of_user(user),
+        };
+        let begin = after.map_or_else(
+            || prefix.clone(),
+            |(authority, subject)| match of {
+                LinksOf::Authority(_) => keys::link(authority, &subject),
+                LinksOf::User(user) => keys::link_of_user(user, authority, &subject),
+            },
+        );
+        // What is before the authority's id in the key.
+        let before = if matches!(of, LinksOf::Authority(_)) { 1 } else { 17 };
+        let tree = self.tree.clone();
+        let scan = move || {
+            let range = (std::ops::Bound::Excluded(begin), std::ops::Bound::Unbounded);
+            let mut links = Vec::new();
+            for key in tree.range::<Vec<u8>, _>(range).keys() {
+                let key = key.map_err(super::unavailable)?;
+                let Some((authority, subject)) = keys::linked_at_end(&key, before).filter(|_| key.starts_with(&prefix)) else { break };
+                // What was removed between the reads is not listed.
+                let Some(link) = super::get::<Link>(&tree, &keys::link(authority, &subject))? else { continue };
+                let Some(user) = super::get::<User>(&tree, &keys::user(link.user))? else { continue };
+                links.push(Linked { authority, subject, user, link });
+                if links.len() == limit {
+                    break;
+                }
+            }
+            Ok(links)
+        };
+        tokio::task::spawn_blocking(scan).await.map_err(|error| Error::Internal(error.to_string()))?
+    }
+
+    async fn open_session_of(&self, arrival: Arrival) -> Result<User, Error> {
+        self.run(move |txn| {
+            let user = find(txn, &arrival)?;
+            if !user.enabled {
+                return Err(Error::UserDisabled);
+            }
+            let mut session = arrival.session;
+            session.user = user.id;
+            session.authority = Some(arrival.authority);
+            sessions::open(txn, &session)?;
+            Ok(user)
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests;
