@@ -152,7 +152,7 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         issuer: Issuer::new(args.issuer(), Duration::from_secs(args.access_token_lifetime)),
         vault,
         hasher: Hasher::new(cores)?,
-        throttle: Throttle::new(args.limits(), Arc::clone(&clock)),
+        throttle: Arc::new(Throttle::new(args.limits(), Arc::clone(&clock))),
         stand_in: StandIn::default(),
         usage: Usage::default(),
         authority_calls: Calls::default(),

@@ -81,7 +81,7 @@ pub struct Core {
     /// Who hashes passwords.
     pub hasher: Hasher,
     /// Who counts what was wrong.
-    pub throttle: Throttle,
+    pub throttle: Arc<Throttle>,
     /// The app that is worked on where there is none.
     pub stand_in: StandIn,
     /// Who counts what apps should not do any more.

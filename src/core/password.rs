@@ -108,8 +108,21 @@ impl Hasher {
         self.run(Lane::Known, || Ok(()), move || hash(&password)).await
     }
 
+    /// The hash of a password that somebody chose, unless it is among those that are tried first. To find that out takes up to a tenth of a
+    /// second, so it is done where hashing is.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] with that name; [`Error::Busy`] when too many wait already.
+    pub async fn hash_chosen(&self, name: &'static str, password: Secret, context: Vec<String>) -> Result<String, Error> {
+        let work = move || {
+            check_common(name, &password, &context)?;
+            hash(&password)
+        };
+        self.run(Lane::Known, || Ok(()), work).await
+    }
+
     /// Whether a password is the one that was hashed. With no hash it takes as long and is false. `begin` is called when its turn has come,
-    /// and may call it off.
+    /// and may call it off; `was_right` when the password is right, also where nobody waits for the answer any more.
     ///
     /// # Errors
     /// [`Error::Busy`] when too many wait already; [`Error::StoreUnavailable`] when the hash cannot be read; whatever `begin` refuses with.
@@ -119,10 +132,18 @@ impl Hasher {
         hash: Option<String>,
         lane: Lane,
         begin: impl FnOnce() -> Result<(), Error>,
+        was_right: impl FnOnce() + Send + 'static,
     ) -> Result<bool, Error> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.clone());
-        Ok(self.run(lane, begin, move || verify(&password, &hash)).await? && known)
+        let work = move || {
+            let right = verify(&password, &hash)? && known;
+            if right {
+                was_right();
+            }
+            Ok(right)
+        };
+        self.run(lane, begin, work).await
     }
 }
 
@@ -145,12 +166,12 @@ pub fn check(name: &str, password: &Secret, min_length: usize) -> Result<(), Err
 ///
 /// # Errors
 /// [`Error::Parameter`] with that name.
-pub fn check_common(name: &str, password: &Secret, context: &[&str]) -> Result<(), Error> {
+fn check_common(name: &str, password: &Secret, context: &[String]) -> Result<(), Error> {
     // A longer one is guarded by its length, and would take long to look at.
     if password.expose().len() > MAX_LOOKED_AT {
         return Ok(());
     }
-    let context: Vec<&str> = context.iter().chain(&PRODUCT).copied().filter(|word| !word.is_empty()).collect();
+    let context: Vec<&str> = context.iter().map(String::as_str).chain(PRODUCT).filter(|word| !word.is_empty()).collect();
     let guesses = zxcvbn::zxcvbn(password.expose(), &context).guesses_log10();
     if guesses < MIN_GUESSES_LOG10 { Err(Error::parameter(name, Problem::TooCommon)) } else { Ok(()) }
 }
@@ -181,7 +202,7 @@ mod tests {
         let hasher = Hasher::new(2).unwrap();
         let hash = hasher.hash(Secret::new("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
-        let right = async |password, hash| hasher.verify(Secret::new(password), hash, Lane::Anybody, || Ok(())).await.unwrap();
+        let right = async |password, hash| hasher.verify(Secret::new(password), hash, Lane::Anybody, || Ok(()), || ()).await.unwrap();
         assert!(right("correct horse", Some(hash.clone())).await);
         assert!(!right("correct horse ", Some(hash)).await);
         assert!(!right("correct horse", None).await);
@@ -205,10 +226,10 @@ mod tests {
             "zhang.sanzhang.san",
             "supossupos12",
         ] {
-            assert!(check_common("p", &Secret::new(common), &["zhang.san", "P0001"]).is_err(), "{common}");
+            assert!(check_common("p", &Secret::new(common), &["zhang.san".to_owned(), "P0001".to_owned()]).is_err(), "{common}");
         }
         for fine in ["correct horse battery", "我的工厂密码很长很长", "three plain words", "kX9$mQ2#vL7!", &"a".repeat(65)] {
-            assert!(check_common("p", &Secret::new(fine), &["zhang.san", ""]).is_ok(), "{fine}");
+            assert!(check_common("p", &Secret::new(fine), &["zhang.san".to_owned(), String::new()]).is_ok(), "{fine}");
         }
     }
 

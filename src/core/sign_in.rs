@@ -1,5 +1,7 @@
 //! Signing in with a password.
 
+use std::sync::Arc;
+
 use super::{
     Core, Error,
     ids::{SessionId, UserId},
@@ -33,10 +35,8 @@ impl Core {
         self.throttle.ask(shown)?;
         let lane = if shown.known { Lane::Known } else { Lane::Anybody };
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
-        let right = self.hasher.verify(password, hash, lane, || self.throttle.count(shown)).await?;
-        if right {
-            self.throttle.was_right(shown);
-        }
+        let throttle = Arc::clone(&self.throttle);
+        let right = self.hasher.verify(password, hash, lane, || self.throttle.count(shown), move || throttle.was_right(shown)).await?;
         let user = user.filter(|_| right).ok_or(Error::WrongPassword)?;
         if user.enabled { Ok(user) } else { Err(Error::UserDisabled) }
     }

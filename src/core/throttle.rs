@@ -81,9 +81,7 @@ impl Source {
             None => Vec::new(),
         }
     }
-}
 
-impl Source {
     /// The same, in words: `10.0.0.1`, `2001:db8::/64`.
     #[must_use]
     pub fn network_name(&self) -> String {

@@ -64,8 +64,8 @@ pub enum PasswordOwner {
 }
 
 /// What somebody who guesses a user's password knows of him.
-fn context(user: &User) -> [&str; 3] {
-    [&user.name, &user.person_code, &user.company_code]
+fn context(user: &User) -> Vec<String> {
+    vec![user.name.clone(), user.person_code.clone(), user.company_code.clone()]
 }
 
 /// Checks a text of a record.
@@ -105,8 +105,8 @@ impl Core {
         let (password_hash, password_change_required) = match new.credential {
             NewCredential::Password(password) => {
                 password::check("password", &password, self.settings.min_password_length)?;
-                password::check_common("password", &password, &[&new.name, &new.spec.person_code, &new.spec.company_code])?;
-                (Some(self.hasher.hash(password).await?), false)
+                let context = vec![new.name.clone(), new.spec.person_code.clone(), new.spec.company_code.clone()];
+                (Some(self.hasher.hash_chosen("password", password, context).await?), false)
             }
             NewCredential::OneTime(password) => (Some(self.hasher.hash(password).await?), true),
             NewCredential::Hash(hash) => {
@@ -174,8 +174,7 @@ impl Core {
     pub async fn set_password(&self, id: UserId, password: Secret) -> Result<(), Error> {
         password::check("password", &password, self.settings.min_password_length)?;
         let user = self.store.user(id).await?.ok_or(Error::NotFound("user"))?;
-        password::check_common("password", &password, &context(&user))?;
-        let hash = self.hasher.hash(password).await?;
+        let hash = self.hasher.hash_chosen("password", password, context(&user)).await?;
         self.store.set_password(id, NewPassword { hash, change_required: false, replaces: None, keep: Kept::None }, self.now()).await?;
         Ok(())
     }
@@ -216,8 +215,7 @@ impl Core {
         if current.matches(new.expose().as_bytes()) {
             return Err(Error::parameter("new_password", Problem::NotAllowed));
         }
-        password::check_common("new_password", &new, &context(&user))?;
-        let hash = self.hasher.hash(new).await?;
+        let hash = self.hasher.hash_chosen("new_password", new, context(&user)).await?;
         let keep = if keep_others { Kept::All } else { own };
         let password = NewPassword { hash, change_required: false, replaces: user.password_hash, keep };
         self.store.set_password(user.id, password, self.now()).await?;

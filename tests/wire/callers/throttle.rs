@@ -1,6 +1,6 @@
 //! Guesses at passwords and secrets: how many there can be, and that nobody can keep others out by them.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use supos_auth::grpc::pb::supos::auth::admin::v1::ChangePasswordRequest;
 use tokio::task::JoinSet;
@@ -75,6 +75,19 @@ async fn a60_wrong_passwords_for_a_name_are_limited_whether_it_exists_or_not_and
     world.step(301);
     world.call(Via::Envoy, &right(&user, "192.0.2.201")).await.ok();
     assert_eq!(wrong_until_limited(&world, &user.name, "192.0.2.202").await, NAME);
+}
+
+#[tokio::test]
+async fn a_right_password_is_no_failure_for_whoever_does_not_wait_for_the_answer() {
+    let world = World::own(low()).await;
+    let user = world.user().await;
+    for _ in 0..4 * NAME {
+        let connection = world.connection();
+        let call = right(&user, "192.0.2.1");
+        let waited = tokio::time::timeout(Duration::from_millis(10), native::call(connection, &call)).await;
+        assert!(!waited.is_ok_and(|reply| is_limited(&reply)));
+    }
+    world.call(Via::Native, &right(&user, "192.0.2.1")).await.ok();
 }
 
 #[tokio::test]
