@@ -134,11 +134,13 @@ impl Browser<'_> {
 
     /// The page that says what went wrong.
     fn failed(&self, error: &Error) -> Result<Answer, Error> {
-        let text = match error {
-            Error::NotAllowed => self.words.other_site.to_owned(),
-            other => format!("{} {}", self.sentence(other), self.words.ask_the_app),
-        };
+        let text = format!("{} {}", self.sentence(error), self.words.ask_the_app);
         self.message(status_of(error), self.words.cannot, true, &text, None).and_then(|answer| hint(answer, error))
+    }
+
+    /// The page that says that a page of another site is behind it.
+    fn of_another_site(&self) -> Result<Answer, Error> {
+        self.message(StatusCode::FORBIDDEN, self.words.cannot, true, self.words.other_site, None)
     }
 
     /// What an error says, as a sentence.
@@ -164,14 +166,19 @@ impl Browser<'_> {
         caller::cookies(self.headers(), BEFORE).find(is_whole).map(Secret::new)
     }
 
-    /// The form and what the browser is to keep for it: sealed, and a cookie where it has none yet.
-    fn form(&self, way_back: Option<sealed::WayBack>, must_change: Option<String>) -> Result<(String, Option<String>), Error> {
-        let (cookie, new) = match self.before() {
+    /// A page with a form in it: sealed, and bound to a cookie, which the browser gets where it has none yet.
+    fn with_form(
+        &self,
+        way_back: Option<sealed::WayBack>,
+        must_change: Option<String>,
+        page: impl FnOnce(&str) -> Result<Answer, Error>,
+    ) -> Result<Answer, Error> {
+        let (cookie, is_new) = match self.before() {
             Some(cookie) => (cookie, false),
             None => (sealed::new_browser()?, true),
         };
-        let form = sealed::seal(self.pages.gate.core(), &sealed::Form::new(&cookie, way_back, must_change))?;
-        Ok((form, new.then(|| self.pages.gate.cookies.of_pages(BEFORE, cookie.expose()))))
+        let answer = page(&sealed::seal(self.pages.gate.core(), &sealed::Form::new(&cookie, way_back, must_change))?)?;
+        if is_new { answer.with(header::SET_COOKIE, &self.pages.gate.cookies.of_pages(BEFORE, cookie.expose())) } else { Ok(answer) }
     }
 
     /// What a form that was sent proves; else the page that says why it does not.
@@ -179,7 +186,7 @@ impl Browser<'_> {
         // A page of another site cannot know the sealed value; one of the same site on another port cannot read it.
         let site = self.headers().get("sec-fetch-site").and_then(|site| site.to_str().ok());
         if site.is_some_and(|site| !["same-origin", "none"].contains(&site)) {
-            return Err(Error::NotAllowed);
+            return self.of_another_site().map(Err);
         }
         let cookie = self.before();
         let is_ours = |opened: &sealed::Form| cookie.as_ref().is_some_and(|cookie| opened.is_of(cookie.expose()));

@@ -1,6 +1,6 @@
 //! The page to change one's password: one's own will, or because an administrator has set it.
 
-use http::{StatusCode, header};
+use http::StatusCode;
 
 use super::{
     Browser, Form, PASSWORD, SIGN_IN, hint,
@@ -41,22 +41,19 @@ fn render(
     way_back: Option<WayBack>,
     forced: bool,
 ) -> Result<Answer, Error> {
-    let (form, cookie) = browser.form(way_back, forced.then(|| name.to_owned()))?;
-    let page = Password {
-        words: browser.words,
-        look: &browser.pages.look,
-        title: browser.words.change_password,
-        forced,
-        alert,
-        user_name: name,
-        form: &form,
-        min_length: browser.pages.min_password_length,
-    };
-    let answer = Answer::page(status, &page)?;
-    match cookie {
-        Some(cookie) => answer.with(header::SET_COOKIE, &cookie),
-        None => Ok(answer),
-    }
+    browser.with_form(way_back, forced.then(|| name.to_owned()), |form| {
+        let page = Password {
+            words: browser.words,
+            look: &browser.pages.look,
+            title: browser.words.change_password,
+            forced,
+            alert,
+            user_name: name,
+            form,
+            min_length: browser.pages.min_password_length,
+        };
+        Answer::page(status, &page)
+    })
 }
 
 pub(super) async fn send(browser: &Browser<'_>, form: Result<Form, Error>) -> Result<Answer, Error> {

@@ -57,22 +57,19 @@ async fn render(
     let offered = core.offered_authorities().await?;
     let authorities = offered.into_iter().map(|authority| page::Authority { id: authority.id.to_string(), name: authority.name }).collect();
     let app = way_back.as_ref().and_then(|way_back| way_back.app.clone()).map(|(name, host)| page::App { name, host });
-    let (form, cookie) = browser.form(way_back, None)?;
-    let page = SignIn {
-        words: browser.words,
-        look: &browser.pages.look,
-        title: browser.words.sign_in,
-        app,
-        alert,
-        user_name: name,
-        form: &form,
-        authorities,
-    };
-    let answer = Answer::page(status, &page)?;
-    match cookie {
-        Some(cookie) => answer.with(header::SET_COOKIE, &cookie),
-        None => Ok(answer),
-    }
+    browser.with_form(way_back, None, |form| {
+        let page = SignIn {
+            words: browser.words,
+            look: &browser.pages.look,
+            title: browser.words.sign_in,
+            app,
+            alert,
+            user_name: name,
+            form,
+            authorities,
+        };
+        Answer::page(status, &page)
+    })
 }
 
 pub(super) async fn send(browser: &Browser<'_>, form: Result<Form, Error>) -> Result<Answer, Error> {

@@ -22,9 +22,11 @@ pub(super) async fn browse(browser: &Browser<'_>, original: &Original) -> Result
             return browser.message(StatusCode::OK, words.sign_out, false, words.sign_out_ask, Some(link));
         }
         // Whoever has signed in at an authority is signed out there, too.
-        let answer = match convert::sign_out_of_browser(&call).await? {
-            Some(further) => Answer::redirect(StatusCode::SEE_OTHER, &further)?,
-            None => browser.message(StatusCode::OK, words.signed_out, false, words.signed_out_text, None)?,
+        let answer = match convert::sign_out_of_browser(&call).await {
+            Err(Error::NotAllowed) => return browser.of_another_site(),
+            Err(other) => return Err(other),
+            Ok(Some(further)) => Answer::redirect(StatusCode::SEE_OTHER, &further)?,
+            Ok(None) => browser.message(StatusCode::OK, words.signed_out, false, words.signed_out_text, None)?,
         };
         answer.with(header::SET_COOKIE, &gate.cookies.without_ticket())
     })

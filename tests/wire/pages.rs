@@ -314,6 +314,24 @@ async fn signing_out_shows_a_page_and_takes_a_click_when_another_site_leads_ther
 }
 
 #[tokio::test]
+async fn a_page_blames_another_site_for_nothing_else() {
+    let world = World::shared().await;
+    let (_, _, _, tokens) = world.family().await;
+    let other = world.app().await;
+    let mut visitor = Visitor { headers: vec![("authorization", format!("Bearer {}", tokens.access))], ..Visitor::default() };
+    let refused = visitor.get(&world, &start(&other)).await;
+    assert_eq!((refused.status, refused.heading()), (403, "This did not work"));
+    assert!(!refused.text.contains("another site"), "{}", refused.text);
+    assert_safe(&refused);
+    let (_, ticket) = world.signed_in().await;
+    let mut loaded = Visitor { headers: vec![("sec-fetch-site", "same-site".into()), ("sec-fetch-dest", "image".into())], ..Visitor::default() };
+    loaded.cookies.insert("suposTicket".into(), ticket);
+    let refused = loaded.get(&world, SIGN_OUT).await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.text.contains("another site"), "{}", refused.text);
+}
+
+#[tokio::test]
 async fn a49_what_a_page_merely_loads_signs_nobody_out() {
     let world = World::shared().await;
     let (_, ticket) = world.signed_in().await;
