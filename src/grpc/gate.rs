@@ -144,14 +144,20 @@ impl Gate {
                 Some(original) => Parameters::of_http(original, &message),
                 None => Ok(Parameters::of_message(&message)),
             };
-            let behind = caller.behind().cloned();
-            let appid = parameters.as_ref().ok().and_then(|parameters| parameters.optional("appid")).and_then(AppId::new);
-            let outcome = operation(Call { core: Arc::clone(&self.core), caller, over_http, parameters }).await;
-            // Where nobody but the user's ticket speaks, and it went well, the app is the one that is named.
-            self.note_deprecated(rpc, behind.or_else(|| appid.filter(|_| outcome.is_ok())));
-            outcome?.into_response()
+            let call = Call { core: Arc::clone(&self.core), caller, over_http, parameters };
+            self.operate(rpc, call, async |call| operation(call).await).await?.into_response()
         };
         self.run(&call, reader, work).await
+    }
+
+    /// Does what a call is for, and notes which app it was where the operation is deprecated.
+    async fn operate<T>(&self, rpc: &'static str, call: Call, work: impl AsyncFnOnce(Call) -> Result<T, Error>) -> Result<T, Error> {
+        let behind = call.caller.behind().cloned();
+        let named = call.parameters().ok().and_then(|parameters| parameters.optional("appid")).and_then(AppId::new);
+        let outcome = work(call).await;
+        // Where nobody but the user's ticket speaks, and it went well, the app is the one that is named.
+        self.note_deprecated(rpc, behind.or_else(|| named.filter(|_| outcome.is_ok())));
+        outcome
     }
 
     /// Notes which app calls a deprecated operation.
@@ -217,11 +223,7 @@ impl Gate {
         };
         let work = async |caller: Caller| {
             let parameters = original.map_or_else(|| Ok(Parameters::default()), Parameters::of_query);
-            let behind = caller.behind().cloned();
-            let appid = parameters.as_ref().ok().and_then(|parameters| parameters.optional("appid")).and_then(AppId::new);
-            let outcome = work(Call { core: Arc::clone(&self.core), caller, over_http: true, parameters }).await;
-            self.note_deprecated(name, behind.or_else(|| appid.filter(|_| outcome.is_ok())));
-            outcome
+            self.operate(name, Call { core: Arc::clone(&self.core), caller, over_http: true, parameters }, work).await
         };
         self.judge(&call, work).await
     }
