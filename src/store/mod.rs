@@ -420,22 +420,6 @@ pub trait Store:
 {
 }
 
-impl<T> Store for T where
-    T: AppStore
-        + UserStore
-        + SessionStore
-        + LogoutStore
-        + AuthorityStore
-        + ReplayStore
-        + UsageStore
-        + SigningKeyStore
-        + Maintenance
-        + fmt::Debug
-        + Send
-        + Sync
-{
-}
-
 /// How a family's refresh token may be used: the rule of docs/api.md, "Refresh", which every store applies inside its atomic step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {

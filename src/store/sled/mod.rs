@@ -22,7 +22,7 @@ use self::{
     txn::{Txn, decode, get, unavailable},
     writer::Writer,
 };
-use super::{Identity, Maintenance, SigningKeyStore};
+use super::{Identity, Maintenance, SigningKeyStore, Store};
 use crate::core::{Error, clock::Timestamp, model::SigningKey};
 
 /// The format of the records. A store of a newer one is refused.
@@ -165,6 +165,8 @@ fn check_format(db: &sled::Db) -> Result<(), Error> {
         }
     }
 }
+
+impl Store for SledStore {}
 
 #[async_trait]
 impl SigningKeyStore for SledStore {
