@@ -324,7 +324,8 @@ async fn a_page_blames_another_site_for_nothing_else() {
     assert!(!refused.text.contains("another site"), "{}", refused.text);
     assert_safe(&refused);
     let (_, ticket) = world.signed_in().await;
-    let mut loaded = Visitor { headers: vec![("sec-fetch-site", "same-site".into()), ("sec-fetch-dest", "image".into())], ..Visitor::default() };
+    let mut loaded =
+        Visitor { headers: vec![("sec-fetch-site", "same-site".into()), ("sec-fetch-dest", "image".into())], ..Visitor::default() };
     loaded.cookies.insert("suposTicket".into(), ticket);
     let refused = loaded.get(&world, SIGN_OUT).await;
     assert_eq!(refused.status, 403);
