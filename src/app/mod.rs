@@ -19,7 +19,7 @@ use tokio::{
 use self::{bootstrap::InitialPassword, listeners::Listeners};
 use crate::{
     caller::Refusals,
-    config::ServeArgs,
+    config::{ServeArgs, StoreArgs, StorePlace},
     core::{
         Core,
         authorities::calls::Calls,
@@ -33,7 +33,7 @@ use crate::{
     grpc::gate::Gate,
     issuer::Issuer,
     outbound,
-    store::{Identity, Maintenance as _, Store, sled::SledStore},
+    store::{Identity, Store, postgres::PostgresStore, sled::SledStore},
     telemetry,
 };
 
@@ -46,8 +46,9 @@ const DRAIN: Duration = Duration::from_secs(11);
 const PURGE_EVERY: Duration = Duration::from_secs(10);
 /// How often what apps still use is stored. What a process that is killed has counted since is lost.
 const USAGE_EVERY: Duration = Duration::from_secs(30);
-/// How often it is seen to that there is a key to sign with.
-const KEYS_EVERY: Duration = Duration::from_secs(30);
+/// How often it is seen to that there is a key to sign with, and for keys that other services have made or retired: soon enough that a
+/// token is good which was signed meanwhile (see `issuer::LEEWAY`).
+const KEYS_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the service until it is told to stop, or cannot go on.
 ///
@@ -120,13 +121,8 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
 /// Opens the store and builds the core on it. A new store gets its root key, its first users and its first signing key.
 async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     let key_path = args.master_key_path().ok_or("there is no master key")?;
-    let data_dir = args.data_dir.clone();
-    let store = tokio::task::spawn_blocking(move || {
-        master_key::make_private_folder(&data_dir)?;
-        SledStore::open(&data_dir).map_err(StartError::from)
-    })
-    .await??;
-    let store: Arc<dyn Store> = Arc::new(store);
+    master_key::make_private_folder(&args.data_dir)?;
+    let (store, clock) = open_store(&args.data_dir, &args.store).await?;
     let origin = bootstrap::origin(args.dev);
     let identity = store.identity().await?;
     if let Some(identity) = &identity {
@@ -135,16 +131,18 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         master_key::make_if_missing(&key_path)?;
     }
     let master = master_key::read(&key_path)?;
-    let vault = match identity {
-        Some(identity) => Vault::open(&master, &identity.root)
-            .map_err(|_| format!("the master key in {} is not the one that this store is sealed under", key_path.display()))?,
+    let identity = match identity {
+        Some(identity) => identity,
         None => {
-            let (vault, root) = Vault::create(&master)?;
-            store.set_identity(Identity { origin, root }).await?;
-            vault
+            let (_, root) = Vault::create(&master)?;
+            // Of several services that begin on one new store, one makes its root key.
+            let identity = store.found(Identity { origin, root }).await?;
+            bootstrap::check_origin(identity.origin, args.dev)?;
+            identity
         }
     };
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let vault = Vault::open(&master, &identity.root)
+        .map_err(|_| format!("the master key in {} is not the one that this store is sealed under", key_path.display()))?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let initial_password = InitialPassword::new(&args.data_dir);
     let core = Core {
@@ -163,6 +161,22 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     bootstrap::first_records(&core, args.dev, &initial_password).await?;
     core.rotate_signing_keys().await?;
     Ok(core)
+}
+
+/// Opens the store, and gives the clock that goes with it.
+async fn open_store(data_dir: &Path, args: &StoreArgs) -> Result<(Arc<dyn Store>, Arc<dyn Clock>), StartError> {
+    match args.place()? {
+        StorePlace::Sled => {
+            let data_dir = data_dir.to_owned();
+            let store = tokio::task::spawn_blocking(move || SledStore::open(&data_dir)).await??;
+            Ok((Arc::new(store), Arc::new(SystemClock)))
+        }
+        StorePlace::Postgres(address) => {
+            let store = PostgresStore::open(*address, args.store_connections.into()).await?;
+            let clock = store.clock();
+            Ok((Arc::new(store), clock))
+        }
+    }
 }
 
 async fn purge(core: Arc<Core>) {
@@ -209,14 +223,14 @@ async fn keep_keys(core: Arc<Core>) {
 ///
 /// # Errors
 /// When a key or the store cannot be read or written; the store is then as it was.
-pub fn rewrap_master_key(data_dir: &Path, old: &Path, new: &Path) -> Result<(), StartError> {
+pub fn rewrap_master_key(data_dir: &Path, store: &StoreArgs, old: &Path, new: &Path) -> Result<(), StartError> {
     let (old, new) = (master_key::read(old)?, master_key::read(new)?);
-    if !data_dir.join("store").is_dir() {
+    if matches!(store.place()?, StorePlace::Sled) && !data_dir.join("store").is_dir() {
         return Err(format!("there is no store in {}", data_dir.display()).into());
     }
-    let store = SledStore::open(data_dir)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let (store, _) = open_store(data_dir, store).await?;
         let identity = store.identity().await?.ok_or("the store has no root key: no service has run on it")?;
         let root =
             Vault::rewrap(&old, &new, &identity.root).map_err(|_| "the old master key is not the one that this store is sealed under")?;
