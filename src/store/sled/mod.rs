@@ -57,10 +57,16 @@ impl SledStore {
     /// [`Error::StoreUnavailable`], with what to do, when another process has it open, it is damaged, of a newer format, or cannot be read.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
-        let lock = lock(&folder.join("lock"))?;
+        let folder_lock = lock(&folder.join("lock"))?;
         let path = folder.join("store");
         remove_half_written_snapshots(&path)?;
         let config = sled::Config::new().path(&path).cache_capacity(CACHE);
+        // What this process had open here before may still be on its way to the disk. Only then does sled let go of its own lock, and it
+        // does not wait for it.
+        let log = path.join("db");
+        if log.exists() {
+            drop(lock(&log)?);
+        }
         // sled panics where it finds something that it did not expect in its files.
         let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
             .map_err(|_| Error::StoreUnavailable(format!("{} is damaged: restore it from a backup", path.display())))?
@@ -69,13 +75,12 @@ impl SledStore {
         for directory in [&path, folder] {
             File::open(directory).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", directory, &error))?;
         }
-        let log = path.join("db");
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
         check_format(&db)?;
         let tree = (*db).clone();
         let owed = logouts::count(&tree)?;
         let writer = Writer::start(db, file, owed).map_err(|error| io_error("cannot start the writer of", &path, &error))?;
-        Ok(Self { tree, writer, _lock: lock })
+        Ok(Self { tree, writer, _lock: folder_lock })
     }
 
     async fn run<T, F>(&self, step: F) -> Result<T, Error>
