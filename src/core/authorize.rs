@@ -62,6 +62,7 @@ impl Core {
             scope: request.scope.split([' ', ',']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "),
             expires_at: now.after(self.settings.code_lifetime),
             used: None,
+            kept_until: now.after(self.settings.code_lifetime * 2),
         };
         self.store.create_code(BearerHash::of_code(code.expose()), record, now).await?;
         Ok(Authorized { code, location })

@@ -2,7 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_bytes::{ByteArray, Bytes};
 
 use super::{Error, clock::Timestamp, secret::random_bytes};
 
@@ -66,7 +67,7 @@ pub struct NotAnId;
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name([u8; 16]);
 
         impl $name {
@@ -102,6 +103,24 @@ macro_rules! random_id {
 
             fn from_str(text: &str) -> Result<Self, NotAnId> {
                 text.strip_prefix($prefix).and_then(parse_hex).map(Self).ok_or(NotAnId)
+            }
+        }
+
+        /// As text where people may read it, else as its 16 bytes.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() { serializer.collect_str(self) } else { Bytes::new(&self.0).serialize(serializer) }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    let text = String::deserialize(deserializer)?;
+                    text.parse().map_err(|_| D::Error::custom(concat!("this is no ", stringify!($name))))
+                } else {
+                    ByteArray::deserialize(deserializer).map(|bytes| Self(bytes.into_array()))
+                }
             }
         }
     };

@@ -165,10 +165,12 @@ pub struct Code {
     pub redirect_uri: String,
     /// The scope that was asked for.
     pub scope: String,
-    /// From when on it is not good any more. A used one is kept as long again, so that a second use is known for one.
+    /// From when on it is not good any more.
     pub expires_at: Timestamp,
     /// What its use gave out; none: it has not been used.
     pub used: Option<FamilyId>,
+    /// Until when it is kept: as long again as it was good, so that a second use is known for one.
+    pub kept_until: Timestamp,
 }
 
 /// A refresh token family. Its tokens are derived from its id and a generation, and not stored.

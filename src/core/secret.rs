@@ -4,7 +4,8 @@ use std::fmt;
 
 use aws_lc_rs::{constant_time, digest, rand};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_bytes::{ByteArray, Bytes};
 use zeroize::Zeroizing;
 
 use super::Error;
@@ -59,7 +60,7 @@ pub fn random_bytes<const N: usize>() -> Result<[u8; N], Error> {
 
 /// What the store keeps of a bearer value: SHA-256 over its kind and the value, so that a value of one kind can never be found as
 /// another.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BearerHash([u8; 32]);
 
 impl BearerHash {
@@ -116,10 +117,38 @@ impl BearerHash {
         Self(hash)
     }
 
+    /// Takes a hash from where it was kept.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+/// As base64url where people may read it, else as its 32 bytes.
+impl Serialize for BearerHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
+        } else {
+            Bytes::new(&self.0).serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for BearerHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let bytes = URL_SAFE_NO_PAD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)?;
+            bytes.try_into().map(Self).map_err(|_| D::Error::custom("a hash has 32 bytes"))
+        } else {
+            ByteArray::deserialize(deserializer).map(|bytes| Self(bytes.into_array()))
+        }
     }
 }
 

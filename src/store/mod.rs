@@ -6,12 +6,15 @@
 //!
 //! Stores know nothing of HTTP, gRPC or JWTs. They get bearer values hashed, and secrets that have to be read back sealed.
 
+pub mod record;
 pub mod sled;
 
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
 
+use self::record::Record;
 use crate::core::{
     Error,
     clock::Timestamp,
@@ -59,7 +62,7 @@ pub enum Origin {
 }
 
 /// What a store has to know of itself before it is used.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Identity {
     /// What it was made for.
     pub origin: Origin,
@@ -403,6 +406,33 @@ pub trait Maintenance {
     async fn flush(&self) -> Result<(), Error>;
 }
 
+/// The most records that an export hands over, or an import takes, at a time.
+pub const TRANSFER_BATCH: usize = 1000;
+
+/// Moving everything that a store holds into another one, of whatever kind.
+#[async_trait]
+pub trait Transfer {
+    /// Sends all records, as they were at one moment after the call, while the store goes on being written to. They come in batches of at
+    /// most [`TRANSFER_BATCH`], what is referred to before what refers to it, and the [`Record::Identity`] last. Records whose time has
+    /// come may be among them. Only when this returns without an error were they all of them; when nobody receives any more it returns
+    /// an error soon.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`], also when more is written meanwhile than can be told apart from what was there before.
+    async fn export(&self, records: mpsc::Sender<Vec<Record>>) -> Result<(), Error>;
+
+    /// Whether the store holds no record at all.
+    async fn is_empty(&self) -> Result<bool, Error>;
+
+    /// Puts records into a store that was empty and that nobody else uses, in the order in which an export gives them, a batch of at most
+    /// [`TRANSFER_BATCH`] at a time: all of a batch, or none. Once it has the [`Record::Identity`] the store is whole; before, a service
+    /// must not start on it. A record that is there already is replaced.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`]; [`Error::Internal`] for a record that this store cannot hold.
+    async fn import(&self, records: Vec<Record>) -> Result<(), Error>;
+}
+
 /// A store.
 pub trait Store:
     AppStore
@@ -414,6 +444,7 @@ pub trait Store:
     + UsageStore
     + SigningKeyStore
     + Maintenance
+    + Transfer
     + fmt::Debug
     + Send
     + Sync

@@ -52,7 +52,7 @@ pub(super) fn forget_user(txn: &mut Txn<'_>, user: UserId) -> Result<(), Error> 
     Ok(())
 }
 
-fn put_link(txn: &mut Txn<'_>, authority: AuthorityId, subject: &str, link: &Link) -> Result<(), Error> {
+pub(super) fn put_link(txn: &mut Txn<'_>, authority: AuthorityId, subject: &str, link: &Link) -> Result<(), Error> {
     txn.put_raw(&keys::link_of_user(link.user, authority, subject), Vec::new());
     txn.put(&keys::link(authority, subject), link)
 }
@@ -101,10 +101,17 @@ fn register(txn: &mut Txn<'_>, authority: &Authority, now: Timestamp) -> Result<
     }
     if let Some(waits) = &authority.pending {
         make_room(&waiting, &waits.network, now)?;
+    }
+    put(txn, authority)
+}
+
+/// Keeps a new authority.
+pub(super) fn put(txn: &mut Txn<'_>, authority: &Authority) -> Result<(), Error> {
+    if let Some(waits) = &authority.pending {
         txn.put_raw(&keys::expiry(waits.expires_at, &keys::authority(authority.id)), Vec::new());
         txn.put_raw(&keys::pending(authority.id), Vec::new());
     }
-    txn.put(&name, &authority.id)?;
+    txn.put(&keys::authority_name(&authority.name), &authority.id)?;
     txn.put(&keys::authority(authority.id), authority)
 }
 

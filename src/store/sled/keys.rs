@@ -16,7 +16,7 @@
 //! | `g` logout id | a call that was given up |
 //! | `c` hash of a code | the code |
 //! | `k` kid | the signing key |
-//! | `r` hash of a signature | nothing: it was used |
+//! | `r` hash of a signature | until when it is remembered: it was used |
 //! | `d` app id | what the app does that it should do no more |
 //! | `i` authority id | the authority |
 //! | `j` authority name | its id |
@@ -30,13 +30,17 @@ use crate::core::{
     clock::Timestamp,
     ids::{AppId, AuthorityId, FamilyId, LogoutId, SessionId, UserId},
     logouts::{Lane, OwedLogout},
+    model::Family,
     secret::BearerHash,
 };
 
 pub(super) const APPS: &[u8] = b"a";
+pub(super) const USERS: &[u8] = b"u";
 pub(super) const USER_NAMES: &[u8] = b"n";
 pub(super) const ADMINISTRATORS: &[u8] = b"w";
 pub(super) const SESSIONS: &[u8] = b"s";
+pub(super) const FAMILIES: &[u8] = b"f";
+pub(super) const ENDED_FAMILIES: &[u8] = b"h";
 pub(super) const CODES: &[u8] = b"c";
 pub(super) const OWED: &[u8] = b"l";
 pub(super) const QUEUE: &[u8] = b"q";
@@ -47,6 +51,7 @@ pub(super) const USAGE: &[u8] = b"d";
 pub(super) const AUTHORITIES: &[u8] = b"i";
 pub(super) const AUTHORITY_NAMES: &[u8] = b"j";
 pub(super) const PENDING: &[u8] = b"p";
+pub(super) const LINKS: &[u8] = b"b";
 pub(super) const EXPIRIES: &[u8] = b"e";
 pub(super) const FORMAT: &[u8] = b"mformat";
 pub(super) const IDENTITY: &[u8] = b"midentity";
@@ -65,7 +70,7 @@ pub(super) fn app(id: &AppId) -> Vec<u8> {
 }
 
 pub(super) fn user(id: UserId) -> Vec<u8> {
-    key(b"u", &[id.as_bytes()])
+    key(USERS, &[id.as_bytes()])
 }
 
 pub(super) fn user_name(name: &str) -> Vec<u8> {
@@ -98,20 +103,32 @@ pub(super) fn session_at_end(key: &[u8]) -> Option<SessionId> {
 }
 
 pub(super) fn families_of(session: SessionId) -> Vec<u8> {
-    key(b"f", &[session.as_bytes()])
+    key(FAMILIES, &[session.as_bytes()])
 }
 
 pub(super) fn family(id: FamilyId) -> Vec<u8> {
-    key(b"f", &[id.session.as_bytes(), &id.number.to_be_bytes()])
+    key(FAMILIES, &[id.session.as_bytes(), &id.number.to_be_bytes()])
+}
+
+/// The session and the number of a family, from its key.
+pub(super) fn read_family(key: &[u8]) -> Option<FamilyId> {
+    let (session, number) = key.get(FAMILIES.len()..)?.split_first_chunk::<16>()?;
+    Some(FamilyId { session: SessionId::from_bytes(*session), number: u32::from_be_bytes(number.try_into().ok()?) })
 }
 
 pub(super) fn ended_families_of(session: SessionId) -> Vec<u8> {
-    key(b"h", &[session.as_bytes()])
+    key(ENDED_FAMILIES, &[session.as_bytes()])
 }
 
 /// Families that would be told alike share a key.
-pub(super) fn ended_family(session: SessionId, hash: &BearerHash) -> Vec<u8> {
-    key(b"h", &[session.as_bytes(), hash.as_bytes()])
+pub(super) fn ended_family(session: SessionId, family: &Family) -> Vec<u8> {
+    let hash = BearerHash::of_logout(family.app.as_str(), family.incarnation.as_bytes(), &family.redirect_origin, &family.logout_uri);
+    key(ENDED_FAMILIES, &[session.as_bytes(), hash.as_bytes()])
+}
+
+/// The session of an ended family, from its key.
+pub(super) fn session_of_ended_family(key: &[u8]) -> Option<SessionId> {
+    key.get(ENDED_FAMILIES.len()..)?.first_chunk::<16>().map(|bytes| SessionId::from_bytes(*bytes))
 }
 
 pub(super) fn owed(id: LogoutId) -> Vec<u8> {
@@ -146,6 +163,11 @@ pub(super) fn read_turn(key: &[u8]) -> Option<(&[u8], LogoutId)> {
 
 pub(super) fn code(hash: &BearerHash) -> Vec<u8> {
     key(CODES, &[hash.as_bytes()])
+}
+
+/// The hash at the end of a key.
+pub(super) fn hash_at_end(key: &[u8]) -> Option<BearerHash> {
+    key.last_chunk::<32>().map(|bytes| BearerHash::from_bytes(*bytes))
 }
 
 pub(super) fn signing_key(kid: &str) -> Vec<u8> {
@@ -183,11 +205,11 @@ pub(super) fn authority_at_end(key: &[u8]) -> Option<AuthorityId> {
 }
 
 pub(super) fn links_of_authority(authority: AuthorityId) -> Vec<u8> {
-    key(b"b", &[authority.as_bytes()])
+    key(LINKS, &[authority.as_bytes()])
 }
 
 pub(super) fn link(authority: AuthorityId, subject: &str) -> Vec<u8> {
-    key(b"b", &[authority.as_bytes(), subject.as_bytes()])
+    key(LINKS, &[authority.as_bytes(), subject.as_bytes()])
 }
 
 pub(super) fn links_of_user(user: UserId) -> Vec<u8> {

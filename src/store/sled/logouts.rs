@@ -70,12 +70,18 @@ impl<'a> Owing<'a> {
         let Some(Some(app)) = self.apps.get(&family.app) else { return Ok(()) };
         let Some(owed) = OwedLogout::new(app, &family, self.session, self.now)? else { return Ok(()) };
         if self.told.insert((owed.app.clone(), owed.uri.clone())) {
-            txn.put_raw(&keys::turn(&owed), Vec::new());
-            txn.put(&keys::owed(owed.id), &owed)?;
-            txn.owed += 1;
+            put_owed(txn, &owed)?;
         }
         Ok(())
     }
+}
+
+/// Owes a call.
+pub(super) fn put_owed(txn: &mut Txn<'_>, owed: &OwedLogout) -> Result<(), Error> {
+    txn.put_raw(&keys::turn(owed), Vec::new());
+    txn.put(&keys::owed(owed.id), owed)?;
+    txn.owed += 1;
+    Ok(())
 }
 
 /// Takes a call from those that are owed.
@@ -88,9 +94,14 @@ fn take(txn: &mut Txn<'_>, owed: &OwedLogout) {
 fn give_up(txn: &mut Txn<'_>, mut owed: OwedLogout, at: Timestamp) -> Result<(), Error> {
     take(txn, &owed);
     owed.given_up_at = Some(at);
-    let key = keys::given_up(owed.id);
-    txn.put_raw(&keys::expiry(at.after(SHOWN_FOR), &key), Vec::new());
-    txn.put(&key, &owed)
+    put_given_up(txn, &owed)
+}
+
+/// Keeps a call that was given up, to be shown.
+pub(super) fn put_given_up(txn: &mut Txn<'_>, given_up: &OwedLogout) -> Result<(), Error> {
+    let key = keys::given_up(given_up.id);
+    txn.put_raw(&keys::expiry(given_up.given_up_at.unwrap_or_default().after(SHOWN_FOR), &key), Vec::new());
+    txn.put(&key, given_up)
 }
 
 #[async_trait]

@@ -5,6 +5,8 @@ mod authorities;
 mod keys;
 mod logouts;
 mod sessions;
+mod snapshot;
+mod transfer;
 mod txn;
 mod writer;
 
@@ -19,6 +21,7 @@ use std::{
 use async_trait::async_trait;
 
 use self::{
+    snapshot::Snapshots,
     txn::{Txn, decode, get, unavailable},
     writer::Writer,
 };
@@ -167,7 +170,7 @@ fn check_format(db: &sled::Db) -> Result<(), Error> {
         None => {
             let mut txn = Txn::new(db);
             txn.put(keys::FORMAT, &FORMAT)?;
-            txn.apply().map(|_| ())
+            txn.apply(&Snapshots::default()).map(|_| ())
         }
     }
 }

@@ -44,8 +44,7 @@ fn end(txn: &mut Txn<'_>, session: &Session, now: Timestamp) -> Result<(), Error
 fn end_family(txn: &mut Txn<'_>, id: FamilyId) -> Result<(), Error> {
     let at = keys::family(id);
     if let Some(family) = txn.get::<Family>(&at)? {
-        let hash = BearerHash::of_logout(family.app.as_str(), family.incarnation.as_bytes(), &family.redirect_origin, &family.logout_uri);
-        txn.put(&keys::ended_family(id.session, &hash), &family)?;
+        txn.put(&keys::ended_family(id.session, &family), &family)?;
     }
     txn.remove(&at);
     Ok(())
@@ -68,6 +67,20 @@ pub(super) fn end_all(txn: &mut Txn<'_>, user: UserId, kept: Kept, now: Timestam
         }
     }
     Ok(ended)
+}
+
+/// Keeps a new code.
+pub(super) fn put_code(txn: &mut Txn<'_>, hash: &BearerHash, code: &Code) -> Result<(), Error> {
+    let at = keys::code(hash);
+    txn.put_raw(&keys::expiry(code.kept_until, &at), Vec::new());
+    txn.put(&at, code)
+}
+
+/// Remembers that something was used.
+pub(super) fn put_used(txn: &mut Txn<'_>, hash: &BearerHash, until: Timestamp) -> Result<(), Error> {
+    let at = keys::used(hash);
+    txn.put_raw(&keys::expiry(until, &at), Vec::new());
+    txn.put(&at, &until)
 }
 
 /// Looks at a record whose time may have come: removes it, or notes when to look again.
@@ -196,12 +209,10 @@ fn rotate(txn: &mut Txn<'_>, rotation: &Rotation, by: &Refresher, now: Timestamp
 impl ReplayStore for SledStore {
     async fn use_once(&self, hash: BearerHash, until: Timestamp) -> Result<bool, Error> {
         self.run(move |txn| {
-            let at = keys::used(&hash);
-            if txn.has(&at)? {
+            if txn.has(&keys::used(&hash))? {
                 return Ok(false);
             }
-            txn.put_raw(&keys::expiry(until, &at), Vec::new());
-            txn.put_raw(&at, Vec::new());
+            put_used(txn, &hash, until)?;
             Ok(true)
         })
         .await
@@ -289,10 +300,7 @@ impl SessionStore for SledStore {
             txn.enabled_app(&code.app)?.filter(|app| app.incarnation == code.incarnation).ok_or(Error::UnknownApp)?;
             session.last_used_at = session.last_used_at.max(now);
             txn.put(&keys::session(session.id), &session)?;
-            let at = keys::code(&hash);
-            let kept_for = code.expires_at.since(now) * 2;
-            txn.put_raw(&keys::expiry(now.after(kept_for), &at), Vec::new());
-            txn.put(&at, &code)
+            put_code(txn, &hash, &code)
         })
         .await
     }

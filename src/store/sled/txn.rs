@@ -2,6 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::snapshot::Snapshots;
 use crate::core::Error;
 
 /// The longest record: longer ones could make sled keep a whole leaf in a file of its own, which it never syncs.
@@ -10,15 +11,15 @@ pub(super) const MAX_RECORD: usize = 4096;
 /// What a step reads from and writes to. What it writes is seen once the whole step is done.
 pub(super) struct Txn<'a> {
     tree: &'a sled::Tree,
-    batch: sled::Batch,
-    dirty: bool,
+    /// What is put, and what is removed.
+    writes: Vec<(sled::IVec, Option<sled::IVec>)>,
     /// How many more calls are owed to apps once this is done.
     pub(super) owed: i64,
 }
 
 impl<'a> Txn<'a> {
     pub(super) fn new(tree: &'a sled::Tree) -> Self {
-        Self { tree, batch: sled::Batch::default(), dirty: false, owed: 0 }
+        Self { tree, writes: Vec::new(), owed: 0 }
     }
 
     pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
@@ -39,13 +40,11 @@ impl<'a> Txn<'a> {
     }
 
     pub(super) fn put_raw(&mut self, key: &[u8], value: impl Into<sled::IVec>) {
-        self.batch.insert(key, value);
-        self.dirty = true;
+        self.writes.push((key.into(), Some(value.into())));
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) {
-        self.batch.remove(key);
-        self.dirty = true;
+        self.writes.push((key.into(), None));
     }
 
     pub(super) fn keys(&self, prefix: &[u8]) -> impl Iterator<Item = Result<sled::IVec, Error>> + use<> {
@@ -57,11 +56,20 @@ impl<'a> Txn<'a> {
     }
 
     /// Writes what the step has put and removed, and says whether there was anything.
-    pub(super) fn apply(self) -> Result<bool, Error> {
-        if self.dirty {
-            self.tree.apply_batch(self.batch).map_err(unavailable)?;
+    pub(super) fn apply(self, snapshots: &Snapshots) -> Result<bool, Error> {
+        if self.writes.is_empty() {
+            return Ok(false);
         }
-        Ok(self.dirty)
+        snapshots.keep(self.tree, self.writes.iter().map(|(key, _)| key.as_ref()))?;
+        let mut batch = sled::Batch::default();
+        for (key, value) in self.writes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        self.tree.apply_batch(batch).map_err(unavailable)?;
+        Ok(true)
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc as jobs, oneshot, watch};
 
-use super::txn::Txn;
+use super::{snapshot::Snapshots, txn::Txn};
 use crate::core::Error;
 
 /// How many steps may wait. More are shed.
@@ -62,6 +62,7 @@ pub(super) struct Writer {
     jobs: jobs::Sender<Job>,
     failure: watch::Receiver<Option<String>>,
     pub(super) owed: Arc<Owed>,
+    pub(super) snapshots: Arc<Snapshots>,
 }
 
 impl Writer {
@@ -75,7 +76,7 @@ impl Writer {
         let has_failed = Arc::clone(&failed);
         thread::Builder::new().name("store-write".into()).spawn(move || write(queue, &tree, &groups, &has_failed))?;
         thread::Builder::new().name("store-sync".into()).spawn(move || sync(&waiting, &db, &file, &failed, &report))?;
-        Ok(Self { jobs, failure, owed: Arc::new(owed) })
+        Ok(Self { jobs, failure, owed: Arc::new(owed), snapshots: Arc::default() })
     }
 
     /// Runs a step and waits until what it wrote is on disk. When it gives an error nothing of it is written.
@@ -85,14 +86,14 @@ impl Writer {
         F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let owed = Arc::clone(&self.owed);
+        let (owed, snapshots) = (Arc::clone(&self.owed), Arc::clone(&self.snapshots));
         let job: Job = Box::new(move |tree| {
             let mut txn = Txn::new(tree);
             let stepped = step(&mut txn);
             let newly_owed = txn.owed;
             let (outcome, wrote) = match stepped {
                 Err(error) => (Err(error), Wrote::Nothing),
-                Ok(value) => match txn.apply() {
+                Ok(value) => match txn.apply(&snapshots) {
                     Ok(wrote) => (Ok(value), if wrote { Wrote::Something } else { Wrote::Nothing }),
                     Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
                 },
