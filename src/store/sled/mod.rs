@@ -119,11 +119,17 @@ fn lock(path: &PathBuf) -> Result<File, Error> {
     let file =
         File::options().create(true).truncate(false).write(true).open(path).map_err(|error| io_error("cannot open", path, &error))?;
     let begun = Instant::now();
+    let mut waiting = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             // A process that was killed lets go a moment after it is gone.
-            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => wait_a_moment(),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => {
+                if !std::mem::replace(&mut waiting, true) {
+                    tracing::info!(file = %path.display(), "waiting for another process to let go of the store");
+                }
+                wait_a_moment();
+            }
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::StoreUnavailable(format!(
                     "another supos-auth has {} open: stop that one first, or give this one another --data-dir",
