@@ -12,9 +12,10 @@ use crate::{
     record,
 };
 
-/// The service alone, for calls over gRPC. A refresh token that was replaced gives its successor for longer than a restart takes.
+/// The service alone, for calls over gRPC, which issues what another start of it takes, wherever that listens. A refresh token that was replaced gives its successor for longer than a restart takes.
 pub(crate) fn setup() -> Setup {
-    Setup { alone: true, ..Setup::default() }.argument("--refresh-grace", "300")
+    let public_url = Some("http://auth.invalid".to_owned());
+    Setup { alone: true, public_url, ..Setup::default() }.argument("--refresh-grace", "300")
 }
 
 pub(crate) fn kill(process: u32) {

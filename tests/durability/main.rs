@@ -7,4 +7,6 @@ mod dice;
 mod harness;
 mod kills;
 mod opening;
+mod power;
 mod record;
+mod shim;

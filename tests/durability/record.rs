@@ -3,13 +3,13 @@
 //! A writer works on a user, an app and sessions of its own, one call after the other, so that it knows what every one of its tokens and
 //! codes is worth. A call that was not answered leaves open what it would have done; afterwards it has to be done wholly or not at all.
 
-use std::sync::Arc;
+use std::{fs, path::PathBuf, sync::Arc};
 
 use supos_auth::grpc::pb::supos::auth::admin::v1::{
     AddSigningKeyRequest, DisableAppRequest, EnableAppRequest, EndUserSessionsRequest, ListSigningKeysRequest,
 };
 use tokio::{sync::mpsc, task::JoinSet};
-use tonic::Code;
+use tonic::Code as Grpc;
 
 use crate::{
     dice::Dice,
@@ -27,15 +27,15 @@ enum Fact {
     Open,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Session {
     ticket: String,
     is: Fact,
     families: Vec<Family>,
-    codes: Vec<AuthorizationCode>,
+    codes: Vec<Code>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Family {
     access: Vec<String>,
     refresh: String,
@@ -47,8 +47,8 @@ struct Family {
 }
 
 /// A code: good is not used yet.
-#[derive(Debug)]
-struct AuthorizationCode {
+#[derive(Clone, Debug)]
+struct Code {
     value: String,
     is: Fact,
     /// Which family it gave.
@@ -74,7 +74,7 @@ pub(crate) struct Unanswered;
 fn answered(reply: Reply) -> Result<Reply, Unanswered> {
     match reply.status {
         // Unknown, Internal and Cancelled are what tonic makes of a connection that breaks.
-        Status::Grpc(Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded) => Err(Unanswered),
+        Status::Grpc(Grpc::Unavailable | Grpc::Unknown | Grpc::Internal | Grpc::Cancelled | Grpc::DeadlineExceeded) => Err(Unanswered),
         _ => Ok(reply),
     }
 }
@@ -91,7 +91,7 @@ fn told<T>(reply: Result<tonic::Response<T>, tonic::Status>) -> Result<T, Unansw
 }
 
 /// One who works and keeps a record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Writer {
     app: App,
     user: User,
@@ -101,6 +101,16 @@ pub(crate) struct Writer {
     dice: Dice,
     /// How many answers promised something.
     pub(crate) answers: usize,
+    history: Option<History>,
+}
+
+/// What a writer's record was at each of its calls.
+#[derive(Clone, Debug)]
+struct History {
+    /// What the operations on files are written down in, whose length says when something was.
+    clock: PathBuf,
+    /// The record as it was when a call was sent, and when the answer to the call before had come.
+    past: Vec<(u64, Writer)>,
 }
 
 impl Writer {
@@ -108,10 +118,32 @@ impl Writer {
         let app = world.app().await;
         let (user, ticket) = world.signed_in().await;
         let session = Session { ticket, is: Fact::Good, families: Vec::new(), codes: Vec::new() };
-        Self { app, user, sessions: vec![session], enabled: Fact::Good, kids: Vec::new(), dice, answers: 0 }
+        Self { app, user, sessions: vec![session], enabled: Fact::Good, kids: Vec::new(), dice, answers: 0, history: None }
     }
 
-    async fn call(world: &World, call: &Call) -> Result<Reply, Unanswered> {
+    /// Remembers from now on what was known when, by the length of this file.
+    pub(crate) fn remember(&mut self, clock: PathBuf) {
+        self.history = Some(History { clock, past: Vec::new() });
+    }
+
+    /// The record as it was when the file had this length: with every answer that had come, and open where a call was under way.
+    pub(crate) fn at(&self, moment: u64) -> Self {
+        let history = self.history.as_ref().expect("a writer that remembers");
+        let past = history.past.iter().rev().find(|(heard, _)| *heard <= moment);
+        past.map(|(_, writer)| writer.clone()).expect("the record begins before")
+    }
+
+    /// What is known when a call is about to be sent.
+    fn note(&mut self) {
+        if let Some(mut history) = self.history.take() {
+            let now = fs::metadata(&history.clock).expect("the record of the files").len();
+            history.past.push((now, self.clone()));
+            self.history = Some(history);
+        }
+    }
+
+    async fn call(&mut self, world: &World, call: &Call) -> Result<Reply, Unanswered> {
+        self.note();
         answered(world.call(Via::Native, call).await)
     }
 
@@ -120,24 +152,25 @@ impl Writer {
         while self.step(world).await.is_ok() {
             self.answers += 1;
             if heard.send(()).is_err() {
-                return;
+                break;
             }
         }
+        self.note();
     }
 
     /// One call, or the few that belong together.
     async fn step(&mut self, world: &World) -> Result<(), Unanswered> {
         let Some(index) = self.living_session() else { return self.sign_in(world).await };
-        let living = self.sessions[index].families.iter().filter(|family| family.is == Fact::Good).count();
-        match self.dice.roll(100) {
-            0..50 if living > 0 => self.refresh(world, index).await,
-            0..70 => self.code(world, index).await,
-            70..90 => self.exchange(world, index).await,
-            90..94 if living > 0 => self.replay(world, index).await,
-            94..96 => self.sign_out(world, index).await,
-            96 => self.end_sessions(world).await,
-            97 => self.disable(world).await,
-            98 => self.add_key(world).await,
+        let family = self.living_family(index);
+        match (self.dice.roll(100), family) {
+            (0..50, Some(family)) => self.refresh(world, index, family).await,
+            (0..70, _) => self.code(world, index).await,
+            (70..90, _) => self.exchange(world, index).await,
+            (90..94, Some(family)) => self.replay(world, index, family).await,
+            (94..96, _) => self.sign_out(world, index).await,
+            (96, _) => self.end_sessions(world).await,
+            (97, _) => self.disable(world).await,
+            (98, _) => self.add_key(world).await,
             _ => self.sign_in(world).await,
         }
     }
@@ -155,72 +188,66 @@ impl Writer {
 
     async fn sign_in(&mut self, world: &World) -> Result<(), Unanswered> {
         let call = Call::new(Op::SignIn).with("userName", &self.user.name).with("password", &self.user.password);
-        let ticket = Self::call(world, &call).await?.text_of("ticket");
+        let ticket = self.call(world, &call).await?.text_of("ticket");
         self.sessions.push(Session { ticket, is: Fact::Good, families: Vec::new(), codes: Vec::new() });
         Ok(())
     }
 
     async fn code(&mut self, world: &World, index: usize) -> Result<(), Unanswered> {
-        let session = &mut self.sessions[index];
-        let call = authorize(Op::Authorize, &self.app).by(Who::ticket(&session.ticket));
-        let value = Self::call(world, &call).await?.text_of("code");
-        session.codes.push(AuthorizationCode { value, is: Fact::Good, family: None });
+        let call = authorize(Op::Authorize, &self.app).by(Who::ticket(&self.sessions[index].ticket));
+        let value = self.call(world, &call).await?.text_of("code");
+        self.sessions[index].codes.push(Code { value, is: Fact::Good, family: None });
         Ok(())
     }
 
     async fn exchange(&mut self, world: &World, index: usize) -> Result<(), Unanswered> {
-        if !self.sessions[index].codes.iter().any(|code| code.is == Fact::Good) {
+        let unused = |session: &Session| session.codes.iter().position(|code| code.is == Fact::Good);
+        if unused(&self.sessions[index]).is_none() {
             self.code(world, index).await?;
         }
+        let code = unused(&self.sessions[index]).expect("there is one");
+        self.sessions[index].codes[code].is = Fact::Open;
+        let call = exchange(Op::TokenV2, &self.app, &self.sessions[index].codes[code].value);
+        let tokens = self.call(world, &call).await?.tokens();
         let session = &mut self.sessions[index];
-        let code = session.codes.iter_mut().find(|code| code.is == Fact::Good).expect("there is one");
-        code.is = Fact::Open;
-        let tokens = Self::call(world, &exchange(Op::TokenV2, &self.app, &code.value)).await?.tokens();
-        code.is = Fact::Ended;
-        code.family = Some(session.families.len());
+        session.codes[code].is = Fact::Ended;
+        session.codes[code].family = Some(session.families.len());
         session.families.push(Family::of(tokens));
         Ok(())
     }
 
-    async fn refresh(&mut self, world: &World, index: usize) -> Result<(), Unanswered> {
-        let family = self.living_family(index).expect("there is one");
-        let family = &mut self.sessions[index].families[family];
-        family.refreshing = true;
-        let call = refresh(Op::TokenV2, &family.refresh).by(self.app.who());
-        let tokens = Self::call(world, &call).await?.tokens();
-        family.refreshing = false;
-        family.took(tokens);
+    async fn refresh(&mut self, world: &World, index: usize, family: usize) -> Result<(), Unanswered> {
+        self.sessions[index].families[family].refreshing = true;
+        let call = refresh(Op::TokenV2, &self.sessions[index].families[family].refresh).by(self.app.who());
+        let tokens = self.call(world, &call).await?.tokens();
+        self.sessions[index].families[family].refreshing = false;
+        self.sessions[index].families[family].took(tokens);
         Ok(())
     }
 
     /// Shows a token that was replaced twice, which ends the family.
-    async fn replay(&mut self, world: &World, index: usize) -> Result<(), Unanswered> {
-        let at = self.living_family(index).expect("there is one");
-        while self.sessions[index].families[at].used.len() < 2 {
-            let family = &mut self.sessions[index].families[at];
-            family.refreshing = true;
-            let call = refresh(Op::TokenV2, &family.refresh).by(self.app.who());
-            let tokens = Self::call(world, &call).await?.tokens();
-            family.refreshing = false;
-            family.took(tokens);
+    async fn replay(&mut self, world: &World, index: usize, family: usize) -> Result<(), Unanswered> {
+        while self.sessions[index].families[family].used.len() < 2 {
+            self.refresh(world, index, family).await?;
         }
-        let family = &mut self.sessions[index].families[at];
-        family.is = Fact::Open;
-        Self::call(world, &refresh(Op::TokenV2, &family.used[0]).by(self.app.who())).await?.refused(Case::Grant);
-        family.is = Fact::Ended;
+        self.sessions[index].families[family].is = Fact::Open;
+        let call = refresh(Op::TokenV2, &self.sessions[index].families[family].used[0]).by(self.app.who());
+        self.call(world, &call).await?.refused(Case::Grant);
+        self.sessions[index].families[family].is = Fact::Ended;
         Ok(())
     }
 
     async fn sign_out(&mut self, world: &World, index: usize) -> Result<(), Unanswered> {
-        let session = &mut self.sessions[index];
-        session.is = Fact::Open;
-        Self::call(world, &Call::new(Op::SignOut).by(Who::ticket(&session.ticket))).await?.ok();
-        session.is = Fact::Ended;
+        self.sessions[index].is = Fact::Open;
+        let call = Call::new(Op::SignOut).by(Who::ticket(&self.sessions[index].ticket));
+        self.call(world, &call).await?.ok();
+        self.sessions[index].is = Fact::Ended;
         Ok(())
     }
 
     async fn end_sessions(&mut self, world: &World) -> Result<(), Unanswered> {
         self.all_sessions(Fact::Open);
+        self.note();
         let request = world.as_admin(EndUserSessionsRequest { user: format!("users/{}", self.user.id) }).await;
         told(world.sessions().end_user_sessions(request).await)?;
         self.all_sessions(Fact::Ended);
@@ -233,25 +260,29 @@ impl Writer {
         }
     }
 
-    /// Disables the app; the next time it is enabled again.
+    /// Disables the app, and enables it again.
     async fn disable(&mut self, world: &World) -> Result<(), Unanswered> {
         let name = format!("apps/{}", self.app.id);
         self.enabled = Fact::Open;
+        self.note();
         told(world.apps().disable_app(world.as_admin(DisableAppRequest { name: name.clone() }).await).await)?;
         self.enabled = Fact::Ended;
-        // Rarely left so: what is disabled does nothing more.
-        if !self.dice.once_in(4) {
-            self.enabled = Fact::Open;
-            told(world.apps().enable_app(world.as_admin(EnableAppRequest { name }).await).await)?;
-            self.enabled = Fact::Good;
-            return Ok(());
+        self.note();
+        // Some leave it so, and do nothing more.
+        if self.dice.once_in(4) {
+            return Err(Unanswered);
         }
-        Err(Unanswered)
+        self.enabled = Fact::Open;
+        self.note();
+        told(world.apps().enable_app(world.as_admin(EnableAppRequest { name }).await).await)?;
+        self.enabled = Fact::Good;
+        Ok(())
     }
 
     async fn add_key(&mut self, world: &World) -> Result<(), Unanswered> {
         // A key set stays a short list.
         if self.kids.len() < 4 {
+            self.note();
             let added = told(world.signing_keys().add_signing_key(world.as_admin(AddSigningKeyRequest {}).await).await)?;
             self.kids.push(added.signing_key.expect("the key that was added").name);
         }
@@ -329,7 +360,7 @@ impl Writer {
             return;
         }
         session.is = Fact::Good;
-        session.codes.push(AuthorizationCode { value: reply.text_of("code"), is: Fact::Good, family: None });
+        session.codes.push(Code { value: reply.text_of("code"), is: Fact::Good, family: None });
         for family in &mut session.families {
             self.check_family(world, family).await;
         }

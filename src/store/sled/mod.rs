@@ -71,9 +71,10 @@ impl SledStore {
         let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
             .map_err(|_| Error::StoreUnavailable(format!("{} is damaged: restore it from a backup", path.display())))?
             .map_err(unavailable)?;
-        // sled does not sync the names of the files that it makes: without this a power cut could take the whole new store.
-        for directory in [&path, folder] {
-            File::open(directory).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", directory, &error))?;
+        // sled syncs neither its settings nor the names of the files that it makes: without this a power cut could take the whole new
+        // store.
+        for made in [&path.join("conf"), &path, folder] {
+            File::open(made).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", made, &error))?;
         }
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
         check_format(&db)?;
