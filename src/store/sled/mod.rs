@@ -4,6 +4,7 @@ mod accounts;
 mod authorities;
 mod keys;
 mod logouts;
+mod new;
 mod sessions;
 mod snapshot;
 mod transfer;
@@ -20,6 +21,7 @@ use std::{
 
 use async_trait::async_trait;
 
+pub use self::new::NewStore;
 use self::{
     snapshot::Snapshots,
     txn::{Txn, decode, get, unavailable},
@@ -32,6 +34,10 @@ use crate::core::{Error, clock::Timestamp, model::SigningKey};
 const FORMAT: u32 = 1;
 /// How much of the store sled keeps in memory, in bytes. It uses several times as much.
 const CACHE: u64 = 64 * 1024 * 1024;
+/// The store, in the data folder.
+const STORE: &str = "store";
+/// Which process uses the data folder.
+const LOCK: &str = "lock";
 /// How long another process may take to let go of the folder.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How many expiries one purge looks at.
@@ -50,6 +56,11 @@ fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
     Error::StoreUnavailable(format!("{what} {}: {error}", path.display()))
 }
 
+/// Brings a file, or the names in a folder, to disk.
+fn sync(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", path, &error))
+}
+
 impl SledStore {
     /// Opens the store in `folder`, or makes a new one.
     ///
@@ -57,24 +68,39 @@ impl SledStore {
     /// [`Error::StoreUnavailable`], with what to do, when another process has it open, it is damaged, of a newer format, or cannot be read.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
-        let lock = lock(&folder.join("lock"))?;
-        let path = folder.join("store");
-        remove_half_written_snapshots(&path)?;
-        let config = sled::Config::new().path(&path).cache_capacity(CACHE);
+        let lock = lock(&folder.join(LOCK))?;
+        Self::open_at(&folder.join(STORE), lock)
+    }
+
+    /// Opens the store in `folder`, if there is one.
+    ///
+    /// # Errors
+    /// As [`SledStore::open`], and when there is none.
+    pub fn open_existing(folder: &Path) -> Result<Self, Error> {
+        if !folder.join(STORE).is_dir() {
+            return Err(Error::StoreUnavailable(format!("there is no store in {}", folder.display())));
+        }
+        Self::open(folder)
+    }
+
+    /// Opens the store at `path`, or makes a new one there.
+    fn open_at(path: &Path, lock: File) -> Result<Self, Error> {
+        remove_half_written_snapshots(path)?;
+        let config = sled::Config::new().path(path).cache_capacity(CACHE);
         // sled panics where it finds something that it did not expect in its files.
         let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
             .map_err(|_| Error::StoreUnavailable(format!("{} is damaged: restore it from a backup", path.display())))?
             .map_err(unavailable)?;
         // sled does not sync the names of the files that it makes: without this a power cut could take the whole new store.
-        for directory in [&path, folder] {
-            File::open(directory).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", directory, &error))?;
+        for directory in [path, path.parent().unwrap_or(path)] {
+            sync(directory)?;
         }
         let log = path.join("db");
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
         check_format(&db)?;
         let tree = (*db).clone();
         let owed = logouts::count(&tree)?;
-        let writer = Writer::start(db, file, owed).map_err(|error| io_error("cannot start the writer of", &path, &error))?;
+        let writer = Writer::start(db, file, owed).map_err(|error| io_error("cannot start the writer of", path, &error))?;
         Ok(Self { tree, writer, _lock: lock })
     }
 
