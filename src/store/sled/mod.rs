@@ -4,6 +4,7 @@ mod accounts;
 mod authorities;
 mod keys;
 mod logouts;
+mod migration;
 mod new;
 mod sessions;
 mod snapshot;
@@ -23,15 +24,14 @@ use async_trait::async_trait;
 
 pub use self::new::NewStore;
 use self::{
-    snapshot::Snapshots,
     txn::{Txn, decode, get, unavailable},
     writer::Writer,
 };
 use super::{Identity, Maintenance, SigningKeyStore, Store};
 use crate::core::{Error, clock::Timestamp, model::SigningKey};
 
-/// The format of the records. A store of a newer one is refused.
-const FORMAT: u32 = 1;
+/// The format of the records. A store of an older one is brought to it, one of a newer one is refused.
+const FORMAT: u32 = 2;
 /// How much of the store sled keeps in memory, in bytes. It uses several times as much.
 const CACHE: u64 = 64 * 1024 * 1024;
 /// The store, in the data folder.
@@ -97,7 +97,7 @@ impl SledStore {
         }
         let log = path.join("db");
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
-        check_format(&db)?;
+        migration::migrate(&db, &file)?;
         let tree = (*db).clone();
         let owed = logouts::count(&tree)?;
         let writer = Writer::start(db, file, owed).map_err(|error| io_error("cannot start the writer of", path, &error))?;
@@ -179,20 +179,6 @@ fn remove_half_written_snapshots(path: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn check_format(db: &sled::Db) -> Result<(), Error> {
-    match get::<u32>(db, keys::FORMAT)? {
-        Some(FORMAT) => Ok(()),
-        Some(other) => Err(Error::StoreUnavailable(format!(
-            "the store has format {other}, and this supos-auth knows formats up to {FORMAT}: run the version that wrote it, or a newer one"
-        ))),
-        None => {
-            let mut txn = Txn::new(db);
-            txn.put(keys::FORMAT, &FORMAT)?;
-            txn.apply(&Snapshots::default()).map(|_| ())
-        }
-    }
 }
 
 impl Store for SledStore {}
