@@ -6,6 +6,7 @@ mod health;
 mod listeners;
 mod logouts;
 mod master_key;
+mod restore;
 
 use std::{error::Error, path::Path, sync::Arc, time::Duration};
 
@@ -16,12 +17,13 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
+pub use self::restore::{RestoreStage, backup, restore};
 use self::{bootstrap::InitialPassword, listeners::Listeners};
 use crate::{
     caller::Refusals,
     config::{ServeArgs, StoreArgs, StorePlace},
     core::{
-        Core,
+        self, Core,
         authorities::calls::Calls,
         clock::{Clock, SystemClock},
         password::Hasher,
@@ -122,7 +124,8 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
 async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     let key_path = args.master_key_path().ok_or("there is no master key")?;
     master_key::make_private_folder(&args.data_dir)?;
-    let (store, clock) = open_store(&args.data_dir, &args.store).await?;
+    let data_dir = args.data_dir.clone();
+    let (store, clock) = open_store(&args.store, move || SledStore::open(&data_dir)).await?;
     let origin = bootstrap::origin(args.dev);
     let identity = store.identity().await?;
     if let Some(identity) = &identity {
@@ -164,13 +167,12 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
 }
 
 /// Opens the store, and gives the clock that goes with it.
-async fn open_store(data_dir: &Path, args: &StoreArgs) -> Result<(Arc<dyn Store>, Arc<dyn Clock>), StartError> {
+async fn open_store(
+    args: &StoreArgs,
+    open_sled: impl FnOnce() -> Result<SledStore, core::Error> + Send + 'static,
+) -> Result<(Arc<dyn Store>, Arc<dyn Clock>), StartError> {
     match args.place()? {
-        StorePlace::Sled => {
-            let data_dir = data_dir.to_owned();
-            let store = tokio::task::spawn_blocking(move || SledStore::open(&data_dir)).await??;
-            Ok((Arc::new(store), Arc::new(SystemClock)))
-        }
+        StorePlace::Sled => Ok((Arc::new(tokio::task::spawn_blocking(open_sled).await??), Arc::new(SystemClock))),
         StorePlace::Postgres(address) => {
             let store = PostgresStore::open(*address, args.store_connections.into()).await?;
             let clock = store.clock();
@@ -225,12 +227,10 @@ async fn keep_keys(core: Arc<Core>) {
 /// When a key or the store cannot be read or written; the store is then as it was.
 pub fn rewrap_master_key(data_dir: &Path, store: &StoreArgs, old: &Path, new: &Path) -> Result<(), StartError> {
     let (old, new) = (master_key::read(old)?, master_key::read(new)?);
-    if matches!(store.place()?, StorePlace::Sled) && !data_dir.join("store").is_dir() {
-        return Err(format!("there is no store in {}", data_dir.display()).into());
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (store, _) = open_store(data_dir, store).await?;
+        let data_dir = data_dir.to_owned();
+        let (store, _) = open_store(store, move || SledStore::open_existing(&data_dir)).await?;
         let identity = store.identity().await?.ok_or("the store has no root key: no service has run on it")?;
         let root =
             Vault::rewrap(&old, &new, &identity.root).map_err(|_| "the old master key is not the one that this store is sealed under")?;

@@ -4,6 +4,7 @@ use std::{fs, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
+use tokio::sync::Notify;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::rustls::{
@@ -126,7 +127,7 @@ impl Address {
             .post_create(Hook::async_fn(|client, _| Box::pin(async move { begin(client).await.map_err(HookError::Backend) })))
             .build()
             .map_err(|error| Error::Internal(format!("the pool cannot be made: {error}")))?;
-        Ok(Database { pool, tls })
+        Ok(Database { pool, tls, owed: Notify::new() })
     }
 
     fn tls(&self) -> Result<MakeRustlsConnect, Error> {

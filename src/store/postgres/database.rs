@@ -8,11 +8,17 @@
 //! - A step whose outcome is not known, because the connection went while it ran or committed, is never run again: the caller is told
 //!   that the store was not available, and gets nothing that the step may have promised.
 
-use std::{error::Error as _, fmt, time::Duration};
+use std::{
+    error::Error as _,
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
 use tokio::{
     runtime::Handle,
+    sync::Notify,
     time::{sleep, timeout},
 };
 use tokio_postgres::{
@@ -109,13 +115,16 @@ pub(super) fn unavailable(error: &tokio_postgres::Error) -> Error {
 }
 
 /// A transaction, or a connection outside of any.
-pub(super) struct Txn<'a>(&'a Object);
+pub(super) struct Txn<'a> {
+    object: &'a Object,
+    owes: &'a AtomicBool,
+}
 
 impl Txn<'_> {
     /// The rows of a statement.
     pub(super) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
-        let statement = self.0.prepare_cached(sql).await?;
-        Ok(self.0.query(&statement, params).await?)
+        let statement = self.object.prepare_cached(sql).await?;
+        Ok(self.object.query(&statement, params).await?)
     }
 
     /// The row of a statement that has one at most.
@@ -125,18 +134,23 @@ impl Txn<'_> {
 
     /// Runs a statement, and gives the number of rows that it changed.
     pub(super) async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64, Failure> {
-        let statement = self.0.prepare_cached(sql).await?;
-        Ok(self.0.execute(&statement, params).await?)
+        let statement = self.object.prepare_cached(sql).await?;
+        Ok(self.object.execute(&statement, params).await?)
+    }
+
+    /// Notes that calls are owed to apps once this is done.
+    pub(super) fn owes(&self) {
+        self.owes.store(true, Ordering::Relaxed);
     }
 
     /// The rows of a statement that is not the same each time, or does not have the same columns.
     pub(super) async fn fetch(&self, sql: &str) -> Result<Vec<Row>, Failure> {
-        Ok(self.0.query(sql, &[]).await?)
+        Ok(self.object.query(sql, &[]).await?)
     }
 
     /// Runs statements without parameters.
     pub(super) async fn batch(&self, sql: &str) -> Result<(), Failure> {
-        Ok(self.0.batch_execute(sql).await?)
+        Ok(self.object.batch_execute(sql).await?)
     }
 }
 
@@ -145,6 +159,8 @@ pub(super) struct Database {
     pub(super) pool: Pool,
     /// For calling off what takes too long.
     pub(super) tls: MakeRustlsConnect,
+    /// Told when a step of this process has come to owe calls to apps.
+    pub(super) owed: Notify,
 }
 
 impl fmt::Debug for Database {
@@ -221,7 +237,7 @@ impl Runs<'_> {
     /// Begins a run: takes a connection, and begins with a statement.
     pub(super) async fn begin(&mut self, begin: &str) -> Result<Run, Error> {
         let object = self.database.pool.get().await.map_err(|error| no_connection(&error))?;
-        let run = Run { object: Some(object), tls: self.database.tls.clone(), patience: RUN_LIMIT };
+        let run = Run { object: Some(object), tls: self.database.tls.clone(), patience: RUN_LIMIT, owes: AtomicBool::new(false) };
         if !begin.is_empty() {
             let begun = run.limited(run.txn()?.batch(begin)).await;
             begun.map_err(Failure::into_error)?;
@@ -238,7 +254,12 @@ impl Runs<'_> {
             drop(run.object.take());
         }
         let error = match outcome {
-            Ok(value) => return Some(Ok(value)),
+            Ok(value) => {
+                if run.owes.load(Ordering::Relaxed) {
+                    self.database.owed.notify_one();
+                }
+                return Some(Ok(value));
+            }
             Err(Failure::Database(error)) => error,
             Err(other) => return Some(Err(other.into_error())),
         };
@@ -278,6 +299,7 @@ pub(super) struct Run {
     object: Option<Object>,
     tls: MakeRustlsConnect,
     patience: Duration,
+    owes: AtomicBool,
 }
 
 impl Drop for Run {
@@ -301,7 +323,7 @@ async fn recover(object: Object, tls: MakeRustlsConnect, patience: Duration) {
 impl Run {
     /// What statements are run on.
     pub(super) fn txn(&self) -> Result<Txn<'_>, Error> {
-        self.object.as_ref().map(Txn).ok_or_else(|| Error::Internal("a run has no connection".into()))
+        self.object.as_ref().map(|object| Txn { object, owes: &self.owes }).ok_or_else(|| Error::Internal("a run has no connection".into()))
     }
 
     /// Bounds how long it takes.

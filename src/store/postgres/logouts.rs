@@ -52,6 +52,7 @@ pub(super) async fn owe(txn: &Txn<'_>, sessions: &[Session], families: &[(Sessio
         let Some(owed) = OwedLogout::new(app, family, session, now)? else { continue };
         if told.insert((*id, owed.app.clone(), owed.uri.clone())) {
             put(txn, &owed).await?;
+            txn.owes();
         }
     }
     Ok(())
@@ -164,7 +165,7 @@ impl LogoutStore for PostgresStore {
     }
 
     async fn logouts_owed(&self) {
-        // Other replicas make them come to be owed, too: who waits for this looks besides, and often enough.
-        std::future::pending::<()>().await;
+        // Only those of this process: who waits for this looks besides, and often enough, for what others have come to owe.
+        self.database.owed.notified().await;
     }
 }

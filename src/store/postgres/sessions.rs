@@ -78,14 +78,13 @@ pub(super) fn read_sessions(rows: &[Row]) -> Result<Vec<Session>, Error> {
     rows.iter().map(|row| read_session(&mut Columns::of(row))).collect()
 }
 
-/// Ends a family. Its app still hears of the session's end.
-async fn end_family(txn: &Txn<'_>, id: FamilyId) -> Result<(), Failure> {
+/// Ends a family, and says whether it was still there. Its app still hears of the session's end.
+async fn end_family(txn: &Txn<'_>, id: FamilyId) -> Result<bool, Failure> {
     txn.query("SELECT 1 FROM sessions WHERE id = $1 FOR UPDATE", &[&id.session]).await?;
     let sql = concat!("DELETE FROM families f WHERE f.session_id = $1 AND f.number = $2 RETURNING ", family_columns!());
-    if let Some(row) = txn.query_opt(sql, &[&id.session, &i64::from(id.number)]).await? {
-        keep_ended(txn, id.session, &read_family(&mut Columns::of(&row))?).await?;
-    }
-    Ok(())
+    let Some(row) = txn.query_opt(sql, &[&id.session, &i64::from(id.number)]).await? else { return Ok(false) };
+    keep_ended(txn, id.session, &read_family(&mut Columns::of(&row))?).await?;
+    Ok(true)
 }
 
 /// Keeps a family that was ended by a replay.
@@ -157,7 +156,7 @@ impl PostgresStore {
         Ok(Some(GrantRead { grant: Grant { family_id: id, family, session, user }, requires_app_credential: columns.next()? }))
     }
 
-    async fn end_family(&self, id: FamilyId) -> Result<(), Error> {
+    async fn end_family(&self, id: FamilyId) -> Result<bool, Error> {
         transact!(self.database, async |txn| end_family(txn, id).await).await
     }
 }
@@ -215,7 +214,8 @@ impl SessionStore for PostgresStore {
             session_columns!(),
             ", ",
             user_columns!(),
-            ", ARRAY(SELECT DISTINCT f.app FROM families f WHERE f.session_id = s.id) FROM sessions s JOIN users u ON u.id = s.user_id"
+            ", ARRAY(SELECT DISTINCT f.app FROM families f JOIN apps a ON a.id = f.app AND a.incarnation = f.incarnation \
+             WHERE f.session_id = s.id) FROM sessions s JOIN users u ON u.id = s.user_id"
         );
         // Two statements, because each has an index of its own.
         let sql = match user {
@@ -366,8 +366,8 @@ impl SessionStore for PostgresStore {
             let write = match judge(&grant.family, &rotation, now) {
                 Turn::Unknown => return Err(Error::RefreshTokenRefused),
                 Turn::Replay => {
-                    self.end_family(id).await?;
-                    return Err(Error::RefreshTokenReplayed);
+                    let was_there = self.end_family(id).await?;
+                    return Err(if was_there { Error::RefreshTokenReplayed } else { Error::RefreshTokenRefused });
                 }
                 Turn::Repeat => keep,
                 Turn::Rotate => {

@@ -262,6 +262,3 @@ impl AuthorityStore for SledStore {
         .await
     }
 }
-
-#[cfg(test)]
-mod tests;
