@@ -45,6 +45,10 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<PrometheusHandle, Box<dy
         "supos_auth_logout_calls_total",
         "Calls that tell apps of a sign-out, by app and outcome: delivered, failed (and tried again), given_up"
     );
+    metrics::describe_gauge!("supos_auth_database_connections", "Connections to the database, in use and idle");
+    metrics::describe_gauge!("supos_auth_database_waiting", "Calls that wait for a connection to the database");
+    metrics::describe_counter!("supos_auth_database_pool_exhausted_total", "Calls that waited for a connection in vain");
+    metrics::describe_counter!("supos_auth_database_retries_total", "Steps that the database undid and that were run again, by its code");
     metrics::describe_gauge!("supos_auth_ready", "Whether the service is ready: 1, or 0");
     Ok(recorder)
 }

@@ -137,6 +137,10 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     let identity = match identity {
         Some(identity) => identity,
         None => {
+            // Asked again, because another service may have begun meanwhile.
+            if !store.is_empty().await? && store.identity().await?.is_none() {
+                return Err("the store has records in it, and is not whole: a restore was broken off; restore into an empty one".into());
+            }
             let (_, root) = Vault::create(&master)?;
             // Of several services that begin on one new store, one makes its root key.
             let identity = store.found(Identity { origin, root }).await?;

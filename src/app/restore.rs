@@ -7,9 +7,11 @@ use tokio::sync::mpsc;
 use super::{StartError, master_key};
 use crate::{
     backup::{self, Piece, Reader, Summary},
+    config::{StoreArgs, StorePlace},
     core::clock::{Clock as _, SystemClock},
     store::{
-        Transfer as _,
+        Transfer,
+        postgres::PostgresStore,
         sled::{NewStore, SledStore},
     },
 };
@@ -32,26 +34,59 @@ pub async fn backup(data_dir: &Path, pieces: mpsc::Sender<Piece>) -> Result<u64,
     Ok(backup::take(&store, SystemClock.now(), pieces).await?)
 }
 
-/// Makes a new store in `data_dir` from a backup, and says what was in it. `progress` is told the stage and how many records and bytes of
-/// the file it has done.
+/// Makes a new store from a backup, in `data_dir` or an empty database, and says what was in it. `progress` is told the stage and how
+/// many records and bytes of the file it has done.
 ///
 /// # Errors
-/// When the file is no whole backup, there is a store already, or it cannot be made. There is none then.
-pub fn restore(file: &Path, data_dir: &Path, mut progress: impl FnMut(RestoreStage, u64, u64)) -> Result<Summary, StartError> {
+/// When the file is no whole backup, there is a store already, or it cannot be made. There is none then that a service would start on.
+pub fn restore(
+    file: &Path,
+    data_dir: Option<&Path>,
+    args: &StoreArgs,
+    mut progress: impl FnMut(RestoreStage, u64, u64),
+) -> Result<Summary, StartError> {
     let cannot = |error: &dyn std::fmt::Display| format!("{} cannot be restored: {error}", file.display());
     let open = || File::open(file).map(|file| BufReader::with_capacity(1 << 20, file)).map_err(|error| cannot(&error));
-    NewStore::check_place(data_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let place = match args.place()? {
+        StorePlace::Sled => {
+            let data_dir = data_dir.ok_or("say where to with --data-dir DIR, or --store postgres://…")?;
+            NewStore::check_place(data_dir)?;
+            Place::Folder(data_dir)
+        }
+        StorePlace::Postgres(address) => {
+            let store = runtime.block_on(PostgresStore::open(*address, args.store_connections.into()))?;
+            if !runtime.block_on(store.is_empty())? {
+                return Err("the database has records in it, of a service or of a restore that was broken off: give an empty one".into());
+            }
+            Place::Database(store)
+        }
+    };
     let summary =
         backup::check(open()?, |records, bytes| progress(RestoreStage::Checking, records, bytes)).map_err(|error| cannot(&error))?;
 
-    master_key::make_private_folder(data_dir)?;
-    let new = NewStore::begin(data_dir)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut reader = Reader::open(open()?).map_err(|error| cannot(&error))?;
-    while let Some(batch) = reader.next_batch().map_err(|error| cannot(&error))? {
-        runtime.block_on(new.store().import(batch))?;
-        progress(RestoreStage::Storing, reader.records(), reader.bytes());
+    let mut fill = |store: &dyn Transfer| -> Result<(), StartError> {
+        while let Some(batch) = reader.next_batch().map_err(|error| cannot(&error))? {
+            runtime.block_on(store.import(batch))?;
+            progress(RestoreStage::Storing, reader.records(), reader.bytes());
+        }
+        Ok(())
+    };
+    match place {
+        Place::Folder(data_dir) => {
+            master_key::make_private_folder(data_dir)?;
+            let new = NewStore::begin(data_dir)?;
+            fill(new.store())?;
+            new.finish()?;
+        }
+        Place::Database(store) => fill(&store)?,
     }
-    new.finish()?;
     Ok(summary)
+}
+
+/// Where a store is made.
+enum Place<'a> {
+    Folder(&'a Path),
+    Database(PostgresStore),
 }

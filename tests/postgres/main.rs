@@ -1,19 +1,239 @@
-//! The PostgreSQL store: what is special to it. What every store has to do is tried in `tests/store`.
+//! What is special to the PostgreSQL store: its database may go, refuse writes, or lose an answer. What every store has to do is tried in
+//! `tests/store`.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../postgres_server/mod.rs"]
-#[expect(dead_code, reason = "not all of it is needed here")]
 mod postgres_server;
+mod proxy;
+#[path = "../store/scene.rs"]
+#[expect(dead_code, reason = "not all of it is needed here")]
+mod scene;
 
-use postgres_server::{PostgresServer, Stop};
+/// What `scene` works on.
+mod database {
+    use std::sync::Arc;
 
-#[test]
-fn a_database_outlives_a_crash_of_its_server() {
-    if !postgres_server::is_wanted() {
+    use supos_auth::store::{
+        Store,
+        postgres::{Address, PostgresStore},
+    };
+
+    pub(crate) type Handle = Arc<dyn Store>;
+    pub(crate) type Db = Address;
+
+    pub(crate) async fn open_two(db: &Db) -> [Handle; 2] {
+        [open(db).await, open(db).await]
+    }
+
+    pub(crate) async fn open(db: &Db) -> Handle {
+        Arc::new(PostgresStore::open(db.clone(), 4).await.unwrap())
+    }
+}
+
+use std::time::{Duration, Instant};
+
+use postgres_server::{PASSWORD, PostgresServer, is_wanted};
+use proxy::Proxy;
+use scene::{Scene, at, new_hash};
+use supos_auth::{
+    core::{Error, clock::Timestamp, logouts::OwedLogout, secret::Secret},
+    store::postgres::{Address, PostgresStore},
+};
+use tokio::task::JoinSet;
+
+/// How long the store may take to be itself again once the database is (docs/storage.md).
+const RECOVERY: Duration = Duration::from_secs(10);
+
+fn address(url: &str) -> Address {
+    Address::read(&Secret::new(url)).unwrap()
+}
+
+/// The name of the database that a URL of the test server ends in.
+fn name(url: &str) -> &str {
+    url.rsplit('/').next().unwrap()
+}
+
+fn is_unavailable<T: std::fmt::Debug>(outcome: &Result<T, Error>) -> bool {
+    matches!(outcome, Err(Error::StoreUnavailable(_)))
+}
+
+/// Tries something until it goes well.
+async fn until_it_goes_well<T>(attempt: impl AsyncFn() -> Result<T, Error>) -> T {
+    let deadline = Instant::now() + RECOVERY;
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(Error::StoreUnavailable(_)) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(error) => panic!("the store is not itself again: {error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_start_at_once_on_a_new_database_make_its_tables_once() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let mut starts = JoinSet::new();
+    for _ in 0..8 {
+        let address = address(&url);
+        starts.spawn(async move { PostgresStore::open(address, 2).await.map(|_| ()) });
+    }
+    for started in starts.join_all().await {
+        started.unwrap();
+    }
+    assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM schema_migrations"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_a_newer_version_are_refused_with_what_to_do() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    drop(database::open(&address(&url)).await);
+    server.psql(name(&url), "INSERT INTO schema_migrations (version) VALUES (99)");
+    let refused = PostgresStore::open(address(&url), 2).await.unwrap_err().to_string();
+    assert!(refused.contains("version 99") && refused.contains("newer one"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_error_tells_the_password_of_the_database() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let place = format!("127.0.0.1:{}", server.port());
+    for url in [
+        format!("postgres://postgres:{PASSWORD}x@{place}/postgres"),
+        format!("postgres://postgres:{PASSWORD}@{place}/nowhere"),
+        format!("postgres://postgres:{PASSWORD}@{place}/postgres?sslmode=verify-full"),
+        format!("postgres://postgres:{PASSWORD}@127.0.0.1:1/postgres"),
+    ] {
+        let error = PostgresStore::open(address(&url), 2).await.unwrap_err().to_string();
+        assert!(!error.contains(PASSWORD), "{error}");
+        assert!(error.contains("127.0.0.1"), "it does not say where: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_of_the_database_costs_errors_while_it_is_away_and_nothing_after() {
+    if !is_wanted() {
         return;
     }
     let mut server = PostgresServer::start(Vec::new());
-    server.psql("postgres", "CREATE TABLE t (n int); INSERT INTO t VALUES (1)");
-    server.stop(Stop::Crash);
+    let scene = Scene::new(&address(&server.database())).await;
+    let (family, code) = (scene.family(at(1)).await, scene.code(at(1)).await);
+    scene.rotate(family, 0, at(2)).await.unwrap();
+    let used = new_hash();
+    assert!(scene.store.use_once(used, at(1000)).await.unwrap());
+    server.crash();
+    assert!(is_unavailable(&scene.store.grant(family, at(3)).await), "nothing is valid while nobody can be asked");
+    assert!(is_unavailable(&scene.store.use_once(used, at(1000)).await));
+    assert!(is_unavailable(&scene.store.probe().await));
     server.resume();
-    assert_eq!(server.psql("postgres", "SELECT n FROM t"), "1");
+    until_it_goes_well(async || scene.store.probe().await).await;
+    // At every connection of the pool.
+    for _ in 0..20 {
+        assert_eq!(scene.store.grant(family, at(3)).await.unwrap().unwrap().family.generation, 1);
+    }
+    assert_eq!(scene.store.use_once(used, at(1000)).await, Ok(false));
+    assert!(scene.redeem(&code, at(3)).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_takes_no_writes_is_left_and_acknowledges_nothing() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let scene = Scene::new(&address(&url)).await;
+    server.psql("postgres", &format!("ALTER DATABASE {} SET default_transaction_read_only = on", name(&url)));
+    // Connections that are there keep taking writes, as the setting is one of new ones: they are as a standby's would be.
+    server.psql("postgres", &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", name(&url)));
+    for _ in 0..3 {
+        assert!(is_unavailable(&scene.store.use_once(new_hash(), at(1000)).await));
+    }
+    server.psql("postgres", &format!("ALTER DATABASE {} RESET default_transaction_read_only", name(&url)));
+    assert!(until_it_goes_well(async || scene.store.use_once(new_hash(), at(1000)).await).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_gives_nothing_out_and_asking_again_is_safe() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let scene = Scene::new(&address(&url)).await;
+    let (family, code) = (scene.family(at(1)).await, scene.code(at(1)).await);
+    let proxy = Proxy::start(server.port()).await;
+    let by_proxy = format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{}", proxy.port(), name(&url));
+    let Scene { store, .. } = &scene;
+    let direct = std::sync::Arc::clone(store);
+    let lossy = Scene { store: database::open(&address(&by_proxy)).await, ..scene };
+
+    proxy.lose_the_next(b"UPDATE 1");
+    assert!(is_unavailable(&lossy.rotate(family, 0, at(2)).await));
+    assert_eq!(direct.grant(family, at(2)).await.unwrap().unwrap().family.generation, 1, "it was committed");
+    let again = lossy.rotate(family, 0, at(3)).await.unwrap();
+    assert_eq!(again.family.generation, 1, "the same successor");
+
+    proxy.lose_the_next(b"INSERT 0 1");
+    assert!(is_unavailable(&lossy.redeem(&code, at(4)).await));
+    assert_eq!(lossy.redeem(&code, at(5)).await, Err(Error::CodeReplayed), "never a second pair");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_somebody_owes_is_taken_by_one_of_many_and_by_another_when_he_is_gone() {
+    if !is_wanted() {
+        return;
+    }
+    let scene = Scene::new(&address(&PostgresServer::shared().database())).await;
+    scene.family(at(1)).await;
+    scene.store.end_session(scene.session.id, at(2)).await.unwrap();
+    let take = async |owed: &OwedLogout, until: Timestamp| {
+        let mut takers = JoinSet::new();
+        for number in 0..20 {
+            let (store, owed) = (if number % 2 == 0 { scene.store.clone() } else { scene.other.clone() }, owed.clone());
+            takers.spawn(async move { store.take_logout(&owed, until).await.unwrap() });
+        }
+        takers.join_all().await.into_iter().filter(|taken| *taken).count()
+    };
+    let owed = scene.other.due_logouts(4, at(2)).await.unwrap().remove(0);
+    assert_eq!(take(&owed, at(32)).await, 1);
+    assert_eq!(scene.store.due_logouts(4, at(31)).await.unwrap(), []);
+    let left = scene.store.due_logouts(4, at(32)).await.unwrap().remove(0);
+    assert_eq!((left.id, left.tries), (owed.id, 0), "the same call: who took it has not said what became of it");
+    assert_eq!(take(&left, at(62)).await, 1);
+}
+
+/// With these settings PostgreSQL reads a whole table only if there is no other way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_callers_wait_for_reads_a_whole_table() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::start(vec![("enable_seqscan", "off".into())]);
+    let url = server.database();
+    let scene = Scene::new(&address(&url)).await;
+    let family = scene.family(at(1)).await;
+    scene.rotate(family, 0, at(2)).await.unwrap();
+    assert!(scene.is_good(family, at(2)).await && scene.is_signed_in(&scene.session, at(2)).await);
+    scene.store.user_named("ann").await.unwrap();
+    scene.store.use_once(new_hash(), at(3)).await.unwrap();
+    scene.store.end_session(scene.session.id, at(4)).await.unwrap();
+    scene.store.due_logouts(4, at(4)).await.unwrap();
+    scene.store.purge(at(100_000)).await.unwrap();
+    let scanned = server.psql(
+        name(&url),
+        "SELECT pg_stat_force_next_flush(); SELECT relname || ' ' || seq_scan FROM pg_stat_user_tables WHERE seq_scan > 0 AND relname IN \
+         ('apps', 'users', 'sessions', 'families', 'ended_families', 'codes', 'used_up', 'links')",
+    );
+    assert_eq!(scanned.trim(), "");
 }

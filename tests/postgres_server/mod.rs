@@ -43,15 +43,6 @@ pub(crate) fn is_wanted() -> bool {
     std::env::var("POSTGRES").as_deref() != Ok("none")
 }
 
-/// How a server is stopped.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Stop {
-    /// It ends its connections and shuts down well.
-    Fast,
-    /// It aborts, and recovers from its log when it is started again.
-    Crash,
-}
-
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct PostgresServer {
@@ -124,18 +115,14 @@ impl PostgresServer {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// Stops the server, and waits until it is gone.
-    pub(crate) fn stop(&mut self, how: Stop) {
+    /// Has the server abort, and waits until it is gone. It recovers from its log when it is started again.
+    pub(crate) fn crash(&mut self) {
         let mut watchdog = self.watchdog.take().expect("the server runs");
-        let signal: &[u8] = match how {
-            Stop::Fast => b"INT\n",
-            Stop::Crash => b"QUIT\n",
-        };
-        watchdog.stdin.take().expect("its input is a pipe").write_all(signal).expect("the watchdog listens");
+        watchdog.stdin.take().expect("its input is a pipe").write_all(b"QUIT\n").expect("the watchdog listens");
         watchdog.wait().expect("a child can be waited for");
     }
 
-    /// Starts the server again after [`PostgresServer::stop`].
+    /// Starts the server again after [`PostgresServer::crash`].
     pub(crate) fn resume(&mut self) {
         assert!(self.try_resume(), "PostgreSQL does not start again: {}", self.log());
     }

@@ -71,7 +71,7 @@ pub(crate) fn postgres() -> Option<Db> {
 #[async_trait]
 impl Database for Postgres {
     async fn open(&self) -> Handle {
-        Arc::new(PostgresStore::open(self.0.clone(), 4).await.unwrap())
+        Arc::new(PostgresStore::open(self.0.clone(), 8).await.unwrap())
     }
 
     fn is_shared(&self) -> bool {

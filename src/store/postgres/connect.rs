@@ -17,7 +17,7 @@ use super::database::Database;
 use crate::core::{Error, secret::Secret};
 
 /// How long a call may wait for one of the connections to be free.
-const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(2);
+const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(4);
 /// How long making a connection may take in all, and how long one address may take to answer.
 const CONNECT_LIMIT: Duration = Duration::from_secs(4);
 const ADDRESS_LIMIT: Duration = Duration::from_secs(2);
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn neither_the_words_for_it_nor_its_debug_form_have_the_password() {
         let address = read("postgres://u:hunter2@h:1,i/d?sslrootcert=%2Fca.pem").unwrap();
-        assert_eq!(address.shown(), "d at h:1, i:1");
+        assert_eq!(address.shown(), "d at h:1, i:5432");
         assert_eq!(address.root_certificate, Some(PathBuf::from("/ca.pem")));
         assert!(!format!("{address:?}").contains("hunter2"));
     }

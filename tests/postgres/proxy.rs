@@ -1,0 +1,56 @@
+//! Stands between the store and its database, and loses an answer.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
+    net::{TcpListener, TcpStream},
+};
+
+/// A proxy in front of the test server.
+pub(crate) struct Proxy {
+    port: u16,
+    losing: Arc<Mutex<Option<&'static [u8]>>>,
+}
+
+impl Proxy {
+    pub(crate) async fn start(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let losing = Arc::<Mutex<Option<&'static [u8]>>>::default();
+        let shared = Arc::clone(&losing);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(relay(client, server, Arc::clone(&shared)));
+            }
+        });
+        Self { port, losing }
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Cuts the connection instead of handing on the next answer that has this in it. What it answers has been done.
+    pub(crate) fn lose_the_next(&self, answer: &'static [u8]) {
+        *self.losing.lock().unwrap() = Some(answer);
+    }
+}
+
+async fn relay(client: TcpStream, server: u16, losing: Arc<Mutex<Option<&'static [u8]>>>) {
+    let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
+    let answers = async {
+        let mut answer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = from_server.read(&mut answer).await {
+            let lost = losing.lock().unwrap().take_if(|part| answer[..length].windows(part.len()).any(|window| window == *part));
+            if lost.is_some() || to_client.write_all(&answer[..length]).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = answers => {}
+        _ = copy(&mut from_client, &mut to_server) => {}
+    }
+}
