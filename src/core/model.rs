@@ -291,7 +291,7 @@ pub enum LinkOrigin {
 }
 
 /// What an access token stands for, as long as it does: all of it is alive and enabled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The family that the token is of.
     pub family_id: FamilyId,
@@ -304,7 +304,7 @@ pub struct Grant {
 }
 
 /// A signed-in user: a live session and whose it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedIn {
     /// The session.
     pub session: Session,

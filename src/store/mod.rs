@@ -260,7 +260,7 @@ pub struct Arrival {
 }
 
 /// A link, and between whom it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linked {
     /// The authority.
     pub authority: AuthorityId,
@@ -354,7 +354,7 @@ pub trait UsageStore {
 }
 
 /// A page of sessions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionPage {
     /// The sessions, each with its user and the apps that hold tokens of it.
     pub sessions: Vec<(SignedIn, Vec<AppId>)>,

@@ -1,42 +1,17 @@
 //! `supos-auth sign`: what it prints, it prints exactly.
 
-use std::{collections::BTreeMap, path::Path};
-
-use serde::Deserialize;
 use supos_auth::sign::{Canonical, Request};
 
+use self::vectors::{Vector, vectors};
 use super::{Person, Said};
+
+#[path = "../vectors/sign.rs"]
+mod vectors;
 
 const TOKEN: &str = "/open-api/auth/v2/oauth2/token";
 const USERNAME: &str = "/open-api/supos/auth/v2/username";
 
-/// A worked case that was made elsewhere.
-#[derive(Deserialize)]
-struct Vector {
-    name: String,
-    ak: String,
-    sk: String,
-    method: String,
-    path: String,
-    wire_query: String,
-    content_type: String,
-    x_mc_headers: BTreeMap<String, String>,
-    canonical: String,
-    authorization: String,
-}
-
-fn vectors() -> Vec<Vector> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/sign.json");
-    let vectors: Vec<Vector> = serde_json::from_slice(&std::fs::read(file).expect("the vectors")).expect("JSON");
-    assert!(vectors.len() >= 13);
-    vectors
-}
-
 impl Vector {
-    fn target(&self) -> String {
-        if self.wire_query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.wire_query) }
-    }
-
     /// The arguments for it, after those that are given.
     fn sign(&self, person: &Person, first: &[&str]) -> Said {
         let headers: Vec<String> = self.x_mc_headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();

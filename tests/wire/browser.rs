@@ -7,9 +7,8 @@ use crate::harness::{
     App, Op, Setup, Via, World,
     browser::{Browser, is_there},
     exchange,
-    process::{Log, Process},
+    provider::Provider,
     site::Site,
-    tools,
     world::encode,
 };
 
@@ -158,12 +157,8 @@ async fn a_person_signs_in_at_a_third_party_provider_and_is_told_when_it_does_no
     let world = World::own(Setup::default()).await;
     let user = world.user().await;
     let (app, site) = app(&world).await;
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let log = Log::default();
-    let python = std::env::var_os("PYTHON").unwrap_or_else(|| tools::root().join(".tools/venv/bin/python").into());
-    let arguments = ["-m", "oidc_provider_mock", "--port", "0"].map(Into::into).into();
-    let provider = Process::start(&python, folder.path(), arguments, &[], &log);
-    let at = log.wait_for(0, |line| Some(line.split_once("running on ")?.1.split_whitespace().next()?.to_owned())).expect("it says where");
+    let provider = Provider::start();
+    let at = &provider.url;
     let says: Value =
         world.http.get(format!("{at}/.well-known/openid-configuration")).send().await.expect("an answer").json().await.expect("JSON");
     let uri = |name: &str| says[name].as_str().expect("the provider says so").to_owned();
@@ -193,7 +188,7 @@ async fn a_person_signs_in_at_a_third_party_provider_and_is_told_when_it_does_no
         browser.go(&start(&world, &app)).await;
         assert_eq!(browser.text("button.other").await, "Sign in with The plant's own login");
         browser.click("button.other").await;
-        browser.await_url(&at).await;
+        browser.await_url(at).await;
     };
     go_there().await;
     browser.fill("input[name=sub]", "stranger").await;

@@ -7,16 +7,13 @@ use serde_json::Value;
 use supos_auth::grpc::pb::supos::auth::v281::{ValidateTokenRequest, auth_service_client::AuthServiceClient};
 use tonic::{Code, Request, Status, metadata::AsciiMetadataKey};
 
-use crate::{
-    examples::python,
-    harness::{Case, Op, Setup, World},
-};
+use crate::harness::{Case, Op, Setup, World, tools};
 
 #[tokio::test]
 async fn a_client_written_from_the_description_of_sign_alone_is_understood() {
     let world = World::shared().await;
     let client = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/sign_client.py");
-    let output = Command::new(python()).arg(client).arg(world.url("")).output().expect("there is a Python");
+    let output = Command::new(tools::python()).arg(client).arg(world.url("")).output().expect("there is a Python");
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && printed.ends_with("done\n"), "{printed}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -1,8 +1,8 @@
 //! The examples do what they show.
 
-use std::{env, process::Command};
+use std::process::Command;
 
-use crate::harness::World;
+use crate::harness::{World, tools};
 
 #[expect(dead_code, reason = "its `main` finds the service by itself")]
 #[path = "../../examples/rust_client.rs"]
@@ -13,18 +13,11 @@ async fn the_rust_client_walks() {
     rust_client::walk(World::shared().await.channel.clone()).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// The Python of `PYTHON`, else the one that `make tools` made, else the system's.
-pub(crate) fn python() -> String {
-    let made = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/venv/bin/python");
-    let found = env::var("PYTHON").ok().filter(|python| !python.is_empty());
-    found.unwrap_or_else(|| if std::path::Path::new(made).is_file() { made } else { "python3" }.to_owned())
-}
-
 #[tokio::test]
 async fn the_python_client_walks() {
     let world = World::shared().await;
     let client = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/python/client.py");
-    let output = Command::new(python()).arg(client).arg(world.grpc().to_string()).output().expect("there is a Python");
+    let output = Command::new(tools::python()).arg(client).arg(world.grpc().to_string()).output().expect("there is a Python");
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && printed.ends_with("done\n"), "{printed}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -16,11 +16,6 @@ async fn run_beside(command: Command) -> String {
     tokio::task::spawn_blocking(|| run(command)).await.expect("it does not panic")
 }
 
-fn python() -> Command {
-    let fetched = tools::root().join(".tools/venv/bin/python");
-    Command::new(std::env::var_os("PYTHON").filter(|name| !name.is_empty()).unwrap_or_else(|| fetched.into()))
-}
-
 #[tokio::test]
 async fn the_walk_that_make_run_prints_works_when_it_is_pasted() {
     let world = World::shared().await;
@@ -53,7 +48,7 @@ try:
 except grpc.RpcError as error:
     assert error.code() == grpc.StatusCode.NOT_FOUND, error
 ";
-    let mut check = python();
+    let mut check = Command::new(tools::python());
     check.args(["-c", script, &world.grpc().to_string()]);
     run_beside(check).await;
 }

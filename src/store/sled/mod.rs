@@ -68,8 +68,8 @@ impl SledStore {
     /// [`Error::StoreUnavailable`], with what to do, when another process has it open, it is damaged, of a newer format, or cannot be read.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
-        let lock = lock(&folder.join(LOCK))?;
-        Self::open_at(&folder.join(STORE), lock)
+        let folder_lock = lock(&folder.join(LOCK))?;
+        Self::open_at(&folder.join(STORE), folder_lock)
     }
 
     /// Opens the store in `folder`, if there is one.
@@ -84,24 +84,30 @@ impl SledStore {
     }
 
     /// Opens the store at `path`, or makes a new one there.
-    fn open_at(path: &Path, lock: File) -> Result<Self, Error> {
+    fn open_at(path: &Path, folder_lock: File) -> Result<Self, Error> {
         remove_half_written_snapshots(path)?;
         let config = sled::Config::new().path(path).cache_capacity(CACHE);
+        // What this process had open here before may still be on its way to the disk. Only then does sled let go of its own lock, and it
+        // does not wait for it.
+        let log = path.join("db");
+        if log.exists() {
+            drop(lock(&log)?);
+        }
         // sled panics where it finds something that it did not expect in its files.
         let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
             .map_err(|_| Error::StoreUnavailable(format!("{} is damaged: restore it from a backup", path.display())))?
             .map_err(unavailable)?;
-        // sled does not sync the names of the files that it makes: without this a power cut could take the whole new store.
-        for directory in [path, path.parent().unwrap_or(path)] {
-            sync(directory)?;
+        // sled syncs neither its settings nor the names of the files that it makes: without this a power cut could take the whole new
+        // store.
+        for made in [&path.join("conf"), path, path.parent().unwrap_or(path)] {
+            sync(made)?;
         }
-        let log = path.join("db");
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
         migration::migrate(&db, &file)?;
         let tree = (*db).clone();
         let owed = logouts::count(&tree)?;
         let writer = Writer::start(db, file, owed).map_err(|error| io_error("cannot start the writer of", path, &error))?;
-        Ok(Self { tree, writer, _lock: lock })
+        Ok(Self { tree, writer, _lock: folder_lock })
     }
 
     async fn run<T, F>(&self, step: F) -> Result<T, Error>
@@ -140,11 +146,17 @@ fn lock(path: &PathBuf) -> Result<File, Error> {
     let file =
         File::options().create(true).truncate(false).write(true).open(path).map_err(|error| io_error("cannot open", path, &error))?;
     let begun = Instant::now();
+    let mut waiting = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             // A process that was killed lets go a moment after it is gone.
-            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => wait_a_moment(),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => {
+                if !std::mem::replace(&mut waiting, true) {
+                    tracing::info!(file = %path.display(), "waiting for another process to let go of the store");
+                }
+                wait_a_moment();
+            }
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::StoreUnavailable(format!(
                     "another supos-auth has {} open: stop that one first, or give this one another --data-dir",

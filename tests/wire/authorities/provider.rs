@@ -1,33 +1,17 @@
-//! A sign-in at an OpenID provider that is not ours: the Python package `oidc-provider-mock`.
-
-use std::{ffi::OsString, path::Path};
+//! A sign-in at an OpenID provider that is not ours.
 
 use serde_json::{Value, json};
 
 use super::stage::{Browser, of_message, redirect_uri, ticket};
-use crate::harness::{
-    Call, Op, Via, World,
-    process::{Log, Process},
-    tools, unique,
-};
+use crate::harness::{Call, Op, Via, World, provider::Provider, unique};
 use supos_auth::grpc::pb::supos::auth::admin::v1::{CreateIdentityProviderRequest, IdentityProvider};
-
-/// The Python of `PYTHON`, else the one that `make tools` made.
-fn python() -> OsString {
-    let named = std::env::var_os("PYTHON").filter(|name| !name.is_empty());
-    named.unwrap_or_else(|| tools::root().join(".tools/venv/bin/python").into())
-}
 
 #[tokio::test]
 async fn a_user_signs_in_at_a_real_openid_provider() {
     let world = World::shared().await;
     let user = world.user().await;
-    let log = Log::default();
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let arguments: Vec<OsString> = ["-m", "oidc_provider_mock", "--port", "0"].map(OsString::from).into();
-    let _provider = Process::start(&python(), Path::new(folder.path()), arguments, &[], &log);
-    let address = log.wait_for(0, |line| Some(line.split_once("running on ")?.1.split_whitespace().next()?.to_owned()));
-    let provider = address.unwrap_or_else(|| panic!("the provider does not start:\n{}", log.since(0).join("\n")));
+    let running = Provider::start();
+    let provider = &running.url;
 
     // What the provider says of itself, a client that it registers, and a user that it knows.
     let get = async |path: &str| world.http.get(format!("{provider}{path}")).send().await.expect("the provider answers");
@@ -60,7 +44,7 @@ async fn a_user_signs_in_at_a_real_openid_provider() {
     for _ in 0..2 {
         let away = browser.begins(&world, &authority);
         let page = world.http.get(&away.location).send().await.expect("the provider answers");
-        assert_eq!(page.status(), 200, "{}", log.since(0).join("\n"));
+        assert_eq!(page.status(), 200);
         let sent = world.http.post(&away.location).header("content-type", "application/x-www-form-urlencoded");
         let sent = sent.body(format!("sub={subject}")).send().await.expect("the provider answers");
         let location = sent.headers()["location"].to_str().expect("a URL").to_owned();

@@ -1,11 +1,13 @@
 //! Sign: what is accepted, what is refused, and that a signature opens what it was made for and nothing else.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::hmac;
 use supos_auth::grpc::pb::supos::auth::admin::v1::{App as AdminApp, CreateAppRequest};
 
+use self::vectors::vectors;
 use crate::harness::{App, Call, Case, Op, Via, Who, World, raw};
+
+#[path = "../../vectors/sign.rs"]
+mod vectors;
 
 const USERNAME: &str = "/open-api/supos/auth/v2/username";
 const TOKEN_V281: &str = "/open-api/supos/auth/v2/code/accessToken";
@@ -35,30 +37,16 @@ fn assert_taken(answer: &raw::RawAnswer, what: &str) {
     assert!(taken || json["message"] == "code is unknown, used or expired", "{what}: {}", answer.text());
 }
 
-#[derive(serde::Deserialize)]
-struct Vector {
-    name: String,
-    ak: String,
-    sk: String,
-    method: String,
-    path: String,
-    wire_query: String,
-    content_type: String,
-    x_mc_headers: BTreeMap<String, String>,
-    authorization: String,
-}
-
 #[tokio::test]
 async fn every_worked_case_of_sign_is_accepted_through_envoy_and_with_another_digit_refused() {
     let world = World::shared().await;
-    let vectors: Vec<Vector> = serde_json::from_str(include_str!("../../vectors/sign.json")).expect("the cases are JSON");
-    assert!(vectors.len() >= 13);
+    let vectors = vectors();
     let made = vectors.iter().find(|vector| vector.ak != "demo-app").expect("a case of another app");
     let app = AdminApp { app_id: made.ak.clone(), redirect_uris: vec!["https://a.invalid/*".into()], ..AdminApp::default() };
     let request = world.as_admin(CreateAppRequest { app: Some(app), secret: made.sk.clone() }).await;
     world.apps().create_app(request).await.expect("the app of the cases");
     for vector in &vectors {
-        let target = if vector.wire_query.is_empty() { vector.path.clone() } else { format!("{}?{}", vector.path, vector.wire_query) };
+        let target = vector.target();
         let mut headers: Vec<String> = vector.x_mc_headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         let mut body = String::new();
         if !vector.content_type.is_empty() {
@@ -70,14 +58,15 @@ async fn every_worked_case_of_sign_is_accepted_through_envoy_and_with_another_di
         }
         let last = if vector.authorization.ends_with('0') { "1" } else { "0" };
         let changed = format!("{}{last}", &vector.authorization[..vector.authorization.len() - 1]);
+        let what = format!("{}, where this is signed:\n{}", vector.name, vector.canonical);
         for (authorization, good) in [(&vector.authorization, true), (&changed, false)] {
             let authorization = format!("Authorization: {authorization}");
             let headers: Vec<&str> = headers.iter().map(String::as_str).chain([authorization.as_str()]).collect();
             let answer = raw::request(world.http(), &vector.method, &target, &headers, body.as_bytes());
             if good {
-                assert_taken(&answer, &vector.name);
+                assert_taken(&answer, &what);
             } else {
-                assert_answer(&answer, &vector.name, 401, 100_106_401);
+                assert_answer(&answer, &what, 401, 100_106_401);
             }
         }
     }

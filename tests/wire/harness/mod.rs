@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod native;
 pub(crate) mod pair;
 pub(crate) mod process;
+pub(crate) mod provider;
 pub(crate) mod raw;
 pub(crate) mod refusal;
 pub(crate) mod sign;

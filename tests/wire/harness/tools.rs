@@ -20,6 +20,12 @@ pub(crate) fn envoy() -> PathBuf {
         .unwrap_or_else(|| panic!("Envoy is not there: run `make tools`, or name one in ENVOY"))
 }
 
+/// The Python of the tests: `PYTHON`, else the one that `make tools` made.
+pub(crate) fn python() -> PathBuf {
+    let made = || Some(root().join(".tools/venv/bin/python")).filter(|path| path.is_file());
+    named("PYTHON").or_else(made).unwrap_or_else(|| panic!("the Python of the tests is not there: run `make tools`, or name one in PYTHON"))
+}
+
 /// libfaketime, which gives one process a clock of its own: `FAKETIME_LIB`, else the one that `make tools` fetched, else the system's.
 pub(crate) fn faketime() -> PathBuf {
     let fetched = root().join(".tools/venv/lib");
