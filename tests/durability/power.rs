@@ -33,7 +33,7 @@ async fn past(answers: usize, dice: &mut Dice) -> Past {
     writers.iter_mut().for_each(|writer| writer.remember(log.clone()));
     let begin = std::fs::metadata(&log).expect("the log").len();
     let process = world.service_id();
-    let writers = record::work(&world, writers, |mut heard| async move {
+    let writers = record::work(&world, writers, async move |mut heard| {
         for _ in 0..answers {
             heard.recv().await.expect("an answer");
         }

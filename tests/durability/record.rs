@@ -420,10 +420,7 @@ impl Writer {
 }
 
 /// Lets all writers work until `ended` says that the service is gone or unable, and gives them back.
-pub(crate) async fn work<E>(world: &Arc<World>, writers: Vec<Writer>, ended: impl FnOnce(mpsc::UnboundedReceiver<()>) -> E) -> Vec<Writer>
-where
-    E: Future<Output = ()>,
-{
+pub(crate) async fn work(world: &Arc<World>, writers: Vec<Writer>, ended: impl AsyncFnOnce(mpsc::UnboundedReceiver<()>)) -> Vec<Writer> {
     let (heard, hearing) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     for mut writer in writers {

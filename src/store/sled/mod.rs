@@ -1,6 +1,7 @@
 //! The store for one machine: embedded, in sled 0.34.
 
 mod accounts;
+mod acknowledged;
 mod authorities;
 mod keys;
 mod logouts;
@@ -21,6 +22,7 @@ use std::{
 use async_trait::async_trait;
 
 use self::{
+    acknowledged::Acknowledged,
     snapshot::Snapshots,
     txn::{Txn, decode, get, unavailable},
     writer::Writer,
@@ -59,24 +61,28 @@ impl SledStore {
         fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
         let lock = lock(&folder.join("lock"))?;
         let path = folder.join("store");
-        remove_half_written_snapshots(&path)?;
-        let config = sled::Config::new().path(&path).cache_capacity(CACHE);
-        // sled panics where it finds something that it did not expect in its files.
-        let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_| Error::StoreUnavailable(format!("{} is damaged: restore it from a backup", path.display())))?
-            .map_err(unavailable)?;
-        // sled syncs neither its settings nor the names of the files that it makes: without this a power cut could take the whole new
-        // store.
-        for made in [&path.join("conf"), &path, folder] {
-            File::open(made).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", made, &error))?;
+        if !path.exists() {
+            make(folder, &path)?;
         }
+        remove_half_written_snapshots(&path)?;
+        let db = open(&path)?;
+        check_format(&db)?;
+        let acknowledged = Acknowledged::open(&path.join("acknowledged"), &db)?;
+        sync(&path)?;
         let log = path.join("db");
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
-        check_format(&db)?;
         let tree = (*db).clone();
         let owed = logouts::count(&tree)?;
-        let writer = Writer::start(db, file, owed).map_err(|error| io_error("cannot start the writer of", &path, &error))?;
+        let writer = Writer::start(db, file, acknowledged, owed).map_err(|error| io_error("cannot start the writer of", &path, &error))?;
         Ok(Self { tree, writer, _lock: lock })
+    }
+
+    /// Has this process end when the disk does not answer for so long: what hangs gives no error, and callers would wait for ever.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when there can be no watchdog.
+    pub fn watch(&self, limit: Duration) -> Result<(), Error> {
+        self.writer.watch(limit).map_err(|error| Error::StoreUnavailable(format!("cannot start the watchdog of the store: {error}")))
     }
 
     async fn run<T, F>(&self, step: F) -> Result<T, Error>
@@ -108,6 +114,63 @@ impl SledStore {
         };
         tokio::task::spawn_blocking(scan).await.map_err(|error| Error::Internal(error.to_string()))?
     }
+}
+
+/// Makes a new store. It gets its name once it is whole, so that a start that was cut short leaves nothing that cannot be opened.
+fn make(folder: &Path, path: &Path) -> Result<(), Error> {
+    let fresh = folder.join("store.new");
+    match fs::remove_dir_all(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("cannot remove", &fresh, &error)),
+        _ => {}
+    }
+    let db = open(&fresh)?;
+    let mut txn = Txn::new(&db);
+    txn.put(keys::FORMAT, &FORMAT)?;
+    txn.apply(&Snapshots::default())?;
+    db.flush().map_err(unavailable)?;
+    drop(db);
+    // sled syncs neither its settings nor the names of the files that it makes.
+    for file in ["conf", "db"] {
+        sync(&fresh.join(file))?;
+    }
+    sync(&fresh)?;
+    fs::rename(&fresh, path).map_err(|error| io_error("cannot rename", &fresh, &error))?;
+    sync(folder)?;
+    // The folder may be new, too. Who may not read what it is in has not made it.
+    let _ = folder.canonicalize().ok().as_deref().and_then(Path::parent).map(sync);
+    Ok(())
+}
+
+fn sync(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", path, &error))
+}
+
+/// Opens sled's files.
+fn open(path: &Path) -> Result<sled::Db, Error> {
+    let config = sled::Config::new().path(path).cache_capacity(CACHE);
+    let begun = Instant::now();
+    loop {
+        // sled panics where it finds something that it did not expect in its files.
+        match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(db),
+            // Nobody else has the folder: another process is on its way out, or a thread of this one.
+            Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") && begun.elapsed() < LOCK_WAIT => {
+                wait_a_moment();
+            }
+            Ok(Err(sled::Error::Io(error))) => {
+                return Err(Error::StoreUnavailable(format!(
+                    "cannot open {}: {error}. Make room if the disk is full, see to the disk if it has errors, and start again",
+                    path.display()
+                )));
+            }
+            Ok(Err(error)) => return Err(damaged(path, &error.to_string())),
+            Err(_) => return Err(damaged(path, "see above")),
+        }
+    }
+}
+
+fn damaged(path: &Path, what: &str) -> Error {
+    Error::StoreUnavailable(format!("{} is damaged: {what}. Restore it from a backup", path.display()))
 }
 
 /// Takes the folder for this process alone.
@@ -168,11 +231,7 @@ fn check_format(db: &sled::Db) -> Result<(), Error> {
         Some(other) => Err(Error::StoreUnavailable(format!(
             "the store has format {other}, and this supos-auth knows formats up to {FORMAT}: run the version that wrote it, or a newer one"
         ))),
-        None => {
-            let mut txn = Txn::new(db);
-            txn.put(keys::FORMAT, &FORMAT)?;
-            txn.apply(&Snapshots::default()).map(|_| ())
-        }
+        None => Err(Error::StoreUnavailable("the store has no format: it is damaged, restore it from a backup".into())),
     }
 }
 
@@ -264,6 +323,10 @@ impl Maintenance for SledStore {
 
     async fn failed(&self) -> String {
         self.writer.failed().await
+    }
+
+    async fn stalled(&self) {
+        self.writer.stalled().await;
     }
 
     async fn flush(&self) -> Result<(), Error> {
