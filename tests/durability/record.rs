@@ -71,7 +71,7 @@ impl Family {
 pub(crate) struct Unanswered;
 
 /// What the store could not do, or nobody was there to do. Any other refusal is a fault: writers ask for nothing wrong.
-fn answered(reply: Reply) -> Result<Reply, Unanswered> {
+pub(crate) fn answered(reply: Reply) -> Result<Reply, Unanswered> {
     match reply.status {
         // Unknown, Internal and Cancelled are what tonic makes of a connection that breaks.
         Status::Grpc(Grpc::Unavailable | Grpc::Unknown | Grpc::Internal | Grpc::Cancelled | Grpc::DeadlineExceeded) => Err(Unanswered),
