@@ -170,6 +170,7 @@ pub struct Code {
     /// What its use gave out; none: it has not been used.
     pub used: Option<FamilyId>,
     /// Until when it is kept: as long again as it was good, so that a second use is known for one.
+    #[serde(default)]
     pub kept_until: Timestamp,
 }
 
@@ -290,7 +291,7 @@ pub enum LinkOrigin {
 }
 
 /// What an access token stands for, as long as it does: all of it is alive and enabled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The family that the token is of.
     pub family_id: FamilyId,
@@ -303,7 +304,7 @@ pub struct Grant {
 }
 
 /// A signed-in user: a live session and whose it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedIn {
     /// The session.
     pub session: Session,

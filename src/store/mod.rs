@@ -260,7 +260,7 @@ pub struct Arrival {
 }
 
 /// A link, and between whom it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linked {
     /// The authority.
     pub authority: AuthorityId,
@@ -354,7 +354,7 @@ pub trait UsageStore {
 }
 
 /// A page of sessions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionPage {
     /// The sessions, each with its user and the apps that hold tokens of it.
     pub sessions: Vec<(SignedIn, Vec<AppId>)>,
@@ -424,7 +424,8 @@ pub trait Transfer {
     /// an error soon.
     ///
     /// # Errors
-    /// [`Error::StoreUnavailable`], also when more is written meanwhile than can be told apart from what was there before.
+    /// [`Error::StoreUnavailable`]; [`Error::Precondition`] when another export goes on, or more is written meanwhile than can be kept apart
+    /// from what was there before.
     async fn export(&self, records: mpsc::Sender<Vec<Record>>) -> Result<(), Error>;
 
     /// Whether the store holds no record at all.

@@ -68,7 +68,7 @@ async fn h18_c2_a_snapshot_that_was_not_finished_keeps_nobody_from_opening() {
     let mut dice = Dice::new();
     let (mut world, mut writers) = worked_in(200, &mut dice).await;
     let store = world.data().join("store");
-    for content in [&b""[..], b"eleven byte", &[0xa5; 70_000]] {
+    for content in [&b""[..], b"eleven byte", &vec![0xa5; 70_000]] {
         for name in ["snap.FFFFFFFFFFFFFFFF.generating", "snap.0000000000000000.generating"] {
             fs::write(store.join(name), content).expect("a file in the store's folder");
         }

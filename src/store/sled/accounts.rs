@@ -1,5 +1,7 @@
 //! Apps and users.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use super::{SledStore, authorities, keys, sessions, txn::Txn};
@@ -68,8 +70,13 @@ impl AppStore for SledStore {
 #[async_trait]
 impl UsageStore for SledStore {
     async fn add_usage(&self, usage: Vec<(AppId, AppUsage)>) -> Result<(), Error> {
+        // A step does not see what it has put: what is added to one app is added up before.
+        let mut added: BTreeMap<AppId, AppUsage> = BTreeMap::new();
+        for (app, counted) in usage {
+            added.entry(app).or_default().add(counted);
+        }
         self.run(move |txn| {
-            for (app, counted) in usage {
+            for (app, counted) in added {
                 if txn.has(&keys::app(&app))? {
                     let at = keys::usage(&app);
                     let mut known: AppUsage = txn.get(&at)?.unwrap_or_default();

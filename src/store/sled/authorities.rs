@@ -285,6 +285,3 @@ impl AuthorityStore for SledStore {
         .await
     }
 }
-
-#[cfg(test)]
-mod tests;

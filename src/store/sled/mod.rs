@@ -5,6 +5,8 @@ mod acknowledged;
 mod authorities;
 mod keys;
 mod logouts;
+mod migration;
+mod new;
 mod sessions;
 mod snapshot;
 mod transfer;
@@ -21,19 +23,23 @@ use std::{
 
 use async_trait::async_trait;
 
+pub use self::new::NewStore;
 use self::{
     acknowledged::Acknowledged,
-    snapshot::Snapshots,
     txn::{Txn, decode, get, unavailable},
     writer::Writer,
 };
 use super::{Identity, Maintenance, SigningKeyStore, Store};
 use crate::core::{Error, clock::Timestamp, model::SigningKey};
 
-/// The format of the records. A store of a newer one is refused.
-const FORMAT: u32 = 1;
+/// The format of the records. A store of an older one is brought to it, one of a newer one is refused.
+const FORMAT: u32 = 2;
 /// How much of the store sled keeps in memory, in bytes. It uses several times as much.
 const CACHE: u64 = 64 * 1024 * 1024;
+/// The store, in the data folder.
+const STORE: &str = "store";
+/// Which process uses the data folder.
+const LOCK: &str = "lock";
 /// How long another process may take to let go of the folder.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How many expiries one purge looks at.
@@ -52,6 +58,11 @@ fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
     Error::StoreUnavailable(format!("{what} {}: {error}", path.display()))
 }
 
+/// Brings a file, or the names in a folder, to disk.
+fn sync(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", path, &error))
+}
+
 impl SledStore {
     /// Opens the store in `folder`, or makes a new one.
     ///
@@ -59,22 +70,38 @@ impl SledStore {
     /// [`Error::StoreUnavailable`], with what to do, when another process has it open, it is damaged, of a newer format, or cannot be read.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
-        let lock = lock(&folder.join("lock"))?;
-        let path = folder.join("store");
+        let folder_lock = lock(&folder.join(LOCK))?;
+        let path = folder.join(STORE);
         if !path.exists() {
             make(folder, &path)?;
         }
-        remove_half_written_snapshots(&path)?;
-        let db = open(&path)?;
-        check_format(&db)?;
+        Self::open_at(&path, folder_lock)
+    }
+
+    /// Opens the store in `folder`, if there is one.
+    ///
+    /// # Errors
+    /// As [`SledStore::open`], and when there is none.
+    pub fn open_existing(folder: &Path) -> Result<Self, Error> {
+        if !folder.join(STORE).is_dir() {
+            return Err(Error::StoreUnavailable(format!("there is no store in {}", folder.display())));
+        }
+        Self::open(folder)
+    }
+
+    /// Opens the store at `path`.
+    fn open_at(path: &Path, folder_lock: File) -> Result<Self, Error> {
+        remove_half_written_snapshots(path)?;
+        let db = open_files(path)?;
         let acknowledged = Acknowledged::open(&path.join("acknowledged"), &db)?;
-        sync(&path)?;
+        sync(path)?;
         let log = path.join("db");
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
+        migration::migrate(&db, &file)?;
         let tree = (*db).clone();
         let owed = logouts::count(&tree)?;
-        let writer = Writer::start(db, file, acknowledged, owed).map_err(|error| io_error("cannot start the writer of", &path, &error))?;
-        Ok(Self { tree, writer, _lock: lock })
+        let writer = Writer::start(db, file, acknowledged, owed).map_err(|error| io_error("cannot start the writer of", path, &error))?;
+        Ok(Self { tree, writer, _lock: folder_lock })
     }
 
     /// Has this process end when the disk does not answer for so long: what hangs gives no error, and callers would wait for ever.
@@ -123,17 +150,11 @@ fn make(folder: &Path, path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("cannot remove", &fresh, &error)),
         _ => {}
     }
-    let db = open(&fresh)?;
-    let mut txn = Txn::new(&db);
-    txn.put(keys::FORMAT, &FORMAT)?;
-    txn.apply(&Snapshots::default())?;
-    db.flush().map_err(unavailable)?;
-    drop(db);
+    drop(open_files(&fresh)?);
     // sled syncs neither its settings nor the names of the files that it makes.
-    for file in ["conf", "db"] {
-        sync(&fresh.join(file))?;
+    for made in [fresh.join("conf"), fresh.join("db"), fresh.clone()] {
+        sync(&made)?;
     }
-    sync(&fresh)?;
     fs::rename(&fresh, path).map_err(|error| io_error("cannot rename", &fresh, &error))?;
     sync(folder)?;
     // The folder may be new, too. Who may not read what it is in has not made it.
@@ -141,31 +162,24 @@ fn make(folder: &Path, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn sync(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", path, &error))
-}
-
-/// Opens sled's files.
-fn open(path: &Path) -> Result<sled::Db, Error> {
+/// Opens sled's files, or makes them.
+fn open_files(path: &Path) -> Result<sled::Db, Error> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE);
-    let begun = Instant::now();
-    loop {
-        // sled panics where it finds something that it did not expect in its files.
-        match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => return Ok(db),
-            // Nobody else has the folder: another process is on its way out, or a thread of this one.
-            Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") && begun.elapsed() < LOCK_WAIT => {
-                wait_a_moment();
-            }
-            Ok(Err(sled::Error::Io(error))) => {
-                return Err(Error::StoreUnavailable(format!(
-                    "cannot open {}: {error}. Make room if the disk is full, see to the disk if it has errors, and start again",
-                    path.display()
-                )));
-            }
-            Ok(Err(error)) => return Err(damaged(path, &error.to_string())),
-            Err(_) => return Err(damaged(path, "see above")),
-        }
+    // What this process had open here before may still be on its way to the disk. Only then does sled let go of its own lock, and it
+    // does not wait for it.
+    let log = path.join("db");
+    if log.exists() {
+        drop(lock(&log)?);
+    }
+    // sled panics where it finds something that it did not expect in its files.
+    match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(sled::Error::Io(error))) => Err(Error::StoreUnavailable(format!(
+            "cannot open {}: {error}. Make room if the disk is full, see to the disk if it has errors, and start again",
+            path.display()
+        ))),
+        Ok(Err(error)) => Err(damaged(path, &error.to_string())),
+        Err(_) => Err(damaged(path, "see above")),
     }
 }
 
@@ -223,16 +237,6 @@ fn remove_half_written_snapshots(path: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn check_format(db: &sled::Db) -> Result<(), Error> {
-    match get::<u32>(db, keys::FORMAT)? {
-        Some(FORMAT) => Ok(()),
-        Some(other) => Err(Error::StoreUnavailable(format!(
-            "the store has format {other}, and this supos-auth knows formats up to {FORMAT}: run the version that wrote it, or a newer one"
-        ))),
-        None => Err(Error::StoreUnavailable("the store has no format: it is damaged, restore it from a backup".into())),
-    }
 }
 
 impl Store for SledStore {}

@@ -263,7 +263,11 @@ impl SessionStore for SledStore {
                 let mut apps = Vec::new();
                 for family in tree.scan_prefix(keys::families_of(id)).values() {
                     let family: Family = super::decode(&family.map_err(super::unavailable)?)?;
-                    apps.push(family.app);
+                    // What was given to an earlier life of the app is dead.
+                    let app = super::get::<App>(&tree, &keys::app(&family.app))?;
+                    if app.is_some_and(|app| app.incarnation == family.incarnation) {
+                        apps.push(family.app);
+                    }
                 }
                 apps.sort();
                 apps.dedup();
