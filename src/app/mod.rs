@@ -44,6 +44,8 @@ pub type StartError = Box<dyn Error + Send + Sync>;
 
 /// How long calls in flight may take once the service was told to stop: longer than any call, and less than supervisors wait.
 const DRAIN: Duration = Duration::from_secs(11);
+/// How long they may take once the store has failed: they have been told so, but for those that wait for a disk that does not answer.
+const DRAIN_AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How often what has expired is looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(10);
 /// How often what apps still use is stored. What a process that is killed has counted since is lost.
@@ -87,12 +89,16 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
     background.spawn(keep_usage(Arc::clone(&core)));
     tracing::info!(public_url = %args.public_url, "supos-auth {} is running", env!("CARGO_PKG_VERSION"));
 
+    let mut drain = DRAIN;
     let outcome = tokio::select! {
         signal = told_to_stop => {
             tracing::info!(signal, "stopping: no new calls are taken, calls in flight end");
             Ok(())
         }
-        cause = core.store.failed() => Err(format!("the store has failed: {cause}; see to it and start the service anew").into()),
+        cause = core.store.failed() => {
+            drain = DRAIN_AFTER_FAILURE;
+            Err(format!("the store has failed: {cause}; see to it and start the service anew").into())
+        }
         Some(ended) = servers.join_next() => Err(match ended {
             Ok(Err(error)) => error,
             Ok(Ok(())) | Err(_) => "a listener has ended by itself".into(),
@@ -101,9 +107,9 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
     background.shutdown().await;
     health.stop().await;
     stop.send_replace(true);
-    let drained = timeout(DRAIN, async { while servers.join_next().await.is_some() {} }).await;
+    let drained = timeout(drain, async { while servers.join_next().await.is_some() {} }).await;
     if drained.is_err() {
-        tracing::warn!("some calls did not end in {} s and are cut off", DRAIN.as_secs());
+        tracing::warn!("some calls did not end in {drain:?} and are cut off");
         servers.shutdown().await;
     }
     outcome?;
@@ -123,9 +129,12 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
 async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     let key_path = args.master_key_path().ok_or("there is no master key")?;
     let data_dir = args.data_dir.clone();
+    let disk_timeout = Duration::from_secs(args.disk_timeout);
     let store = tokio::task::spawn_blocking(move || {
         master_key::make_private_folder(&data_dir)?;
-        SledStore::open(&data_dir).map_err(StartError::from)
+        let store = SledStore::open(&data_dir)?;
+        store.watch(disk_timeout)?;
+        Ok::<_, StartError>(store)
     })
     .await??;
     let store: Arc<dyn Store> = Arc::new(store);

@@ -402,6 +402,12 @@ pub trait Maintenance {
     /// Resolves, to the cause, when the store has failed for good and this process has to be started anew.
     async fn failed(&self) -> String;
 
+    /// Resolves when writes take longer than they ever should, before [`Maintenance::probe`] would say so, and until they do no more.
+    /// A store that has no way to know never resolves.
+    async fn stalled(&self) {
+        std::future::pending().await
+    }
+
     /// Returns once everything that was asked for before is on disk.
     async fn flush(&self) -> Result<(), Error>;
 }
