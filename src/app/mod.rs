@@ -25,7 +25,7 @@ use crate::{
     core::{
         Core,
         authorities::calls::Calls,
-        clock::{Clock, SystemClock},
+        clock::{Clock as _, SteadyClock, SystemClock},
         password::Hasher,
         seal::Vault,
         signatures::StandIn,
@@ -155,7 +155,7 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
             vault
         }
     };
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock = steady_clock(store.as_ref()).await?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let initial_password = InitialPassword::new(&args.data_dir);
     let core = Core {
@@ -163,17 +163,31 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         issuer: Issuer::new(args.issuer(), Duration::from_secs(args.access_token_lifetime)),
         vault,
         hasher: Hasher::new(cores)?,
-        throttle: Arc::new(Throttle::new(args.limits(), Arc::clone(&clock))),
+        throttle: Arc::new(Throttle::new(args.limits(), Arc::new(SystemClock))),
         stand_in: StandIn::default(),
         usage: Usage::default(),
         authority_calls: Calls::default(),
-        clock,
+        clock: Arc::new(clock),
         settings: args.settings(),
         on_password_changed: Box::new(initial_password.clone()),
     };
     bootstrap::first_records(&core, args.dev, &initial_password).await?;
     core.rotate_signing_keys().await?;
     Ok(core)
+}
+
+/// The machine's clock, or one that stands still for a while where that was set back since the store was last used.
+async fn steady_clock(store: &dyn Store) -> Result<SteadyClock<SystemClock>, StartError> {
+    let (seen, now) = (store.latest().await?, SystemClock.now());
+    if seen <= now {
+        return Ok(SteadyClock::new(SystemClock, now));
+    }
+    tracing::warn!(
+        seconds = seen.since(now).as_secs(),
+        "the clock shows an earlier time than when the service last ran: nothing expires until it has caught up, but for two hours at the most"
+    );
+    // The service may have run on for as long after it noted the time.
+    Ok(SteadyClock::new(SystemClock, seen.after(PURGE_EVERY)))
 }
 
 async fn purge(core: Arc<Core>) {

@@ -396,6 +396,11 @@ pub trait Maintenance {
     /// Removes what expired before `now`, a batch of it, and gives the number of records that were looked at: 0 when nothing is left.
     async fn purge(&self, now: Timestamp) -> Result<usize, Error>;
 
+    /// The latest time that [`Maintenance::purge`] was told, as far as this store keeps it.
+    async fn latest(&self) -> Result<Timestamp, Error> {
+        Ok(Timestamp::default())
+    }
+
     /// Writes something and waits until it is on disk.
     async fn probe(&self) -> Result<(), Error>;
 

@@ -312,9 +312,16 @@ impl Maintenance for SledStore {
                     txn.remove(&at);
                 }
             }
+            if txn.get::<Timestamp>(keys::LATEST)?.is_none_or(|latest| latest < now) {
+                txn.put(keys::LATEST, &now)?;
+            }
             Ok(due.len())
         })
         .await
+    }
+
+    async fn latest(&self) -> Result<Timestamp, Error> {
+        Ok(self.get(keys::LATEST)?.unwrap_or_default())
     }
 
     async fn probe(&self) -> Result<(), Error> {
