@@ -224,6 +224,11 @@ pub struct ServeArgs {
     #[arg(long, env = "SUPOS_AUTH_NO_ANONYMOUS_AUTHORITIES", action = ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
     pub no_anonymous_authorities: bool,
 
+    /// How long one write may take to reach the disk before the service ends itself, in seconds: a supervisor starts it again, and nobody
+    /// waits for ever. More than the default is for disks that are that slow, such as memory cards.
+    #[arg(long, env = "SUPOS_AUTH_DISK_TIMEOUT", value_name = "SECONDS", default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=600))]
+    pub disk_timeout: u64,
+
     /// How the log is written, to standard error.
     #[arg(long, env = "SUPOS_AUTH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

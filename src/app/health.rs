@@ -62,12 +62,23 @@ impl Health {
         let mut tick = interval(TRY_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
-            let store = match timeout(TRY_LIMIT, core.store.probe()).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some(format!("a write takes longer than {} s", TRY_LIMIT.as_secs())),
+            tokio::select! {
+                _ = tick.tick() => {}
+                // Once it has been said, the next try tells when it is over.
+                () = core.store.stalled(), if self.is_ready() => {}
+            }
+            let probe = async {
+                tokio::select! {
+                    biased;
+                    () = core.store.stalled() => Some("the disk does not answer".to_owned()),
+                    probed = timeout(TRY_LIMIT, core.store.probe()) => match probed {
+                        Ok(Ok(())) => None,
+                        Ok(Err(error)) => Some(error.to_string()),
+                        Err(_) => Some(format!("a write takes longer than {} s", TRY_LIMIT.as_secs())),
+                    },
+                }
             };
+            let store = probe.await;
             let keys = (!core.issuer.keys().can_sign(core.now())).then(|| "there is no key to sign with".to_owned());
             let fault = store.or(keys);
             let ready = fault.is_none();

@@ -25,7 +25,7 @@ use crate::{
     core::{
         self, Core,
         authorities::calls::Calls,
-        clock::{Clock, SystemClock},
+        clock::{Clock, SteadyClock, SystemClock},
         password::Hasher,
         seal::Vault,
         signatures::StandIn,
@@ -44,6 +44,8 @@ pub type StartError = Box<dyn Error + Send + Sync>;
 
 /// How long calls in flight may take once the service was told to stop: longer than any call, and less than supervisors wait.
 const DRAIN: Duration = Duration::from_secs(11);
+/// How long they may take once the store has failed: they have been told so, but for those that wait for a disk that does not answer.
+const DRAIN_AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How often what has expired is looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(10);
 /// How often what apps still use is stored. What a process that is killed has counted since is lost.
@@ -88,12 +90,16 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
     background.spawn(keep_usage(Arc::clone(&core)));
     tracing::info!(public_url = %args.public_url, "supos-auth {} is running", env!("CARGO_PKG_VERSION"));
 
+    let mut drain = DRAIN;
     let outcome = tokio::select! {
         signal = told_to_stop => {
             tracing::info!(signal, "stopping: no new calls are taken, calls in flight end");
             Ok(())
         }
-        cause = core.store.failed() => Err(format!("the store has failed: {cause}; see to it and start the service anew").into()),
+        cause = core.store.failed() => {
+            drain = DRAIN_AFTER_FAILURE;
+            Err(format!("the store has failed: {cause}; see to it and start the service anew").into())
+        }
         Some(ended) = servers.join_next() => Err(match ended {
             Ok(Err(error)) => error,
             Ok(Ok(())) | Err(_) => "a listener has ended by itself".into(),
@@ -102,9 +108,9 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
     background.shutdown().await;
     health.stop().await;
     stop.send_replace(true);
-    let drained = timeout(DRAIN, async { while servers.join_next().await.is_some() {} }).await;
+    let drained = timeout(drain, async { while servers.join_next().await.is_some() {} }).await;
     if drained.is_err() {
-        tracing::warn!("some calls did not end in {} s and are cut off", DRAIN.as_secs());
+        tracing::warn!("some calls did not end in {drain:?} and are cut off");
         servers.shutdown().await;
     }
     outcome?;
@@ -125,7 +131,13 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     let key_path = args.master_key_path().ok_or("there is no master key")?;
     master_key::make_private_folder(&args.data_dir)?;
     let data_dir = args.data_dir.clone();
-    let (store, clock) = open_store(&args.store, move || SledStore::open(&data_dir)).await?;
+    let disk_timeout = Duration::from_secs(args.disk_timeout);
+    let open_sled = move || {
+        let store = SledStore::open(&data_dir)?;
+        store.watch(disk_timeout)?;
+        Ok(store)
+    };
+    let (store, clock) = open_store(&args.store, open_sled).await?;
     let origin = bootstrap::origin(args.dev);
     let identity = store.identity().await?;
     if let Some(identity) = &identity {
@@ -157,7 +169,7 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         issuer: Issuer::new(args.issuer(), Duration::from_secs(args.access_token_lifetime)),
         vault,
         hasher: Hasher::new(cores)?,
-        throttle: Arc::new(Throttle::new(args.limits(), Arc::clone(&clock))),
+        throttle: Arc::new(Throttle::new(args.limits(), Arc::new(SystemClock))),
         stand_in: StandIn::default(),
         usage: Usage::default(),
         authority_calls: Calls::default(),
@@ -170,13 +182,31 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     Ok(core)
 }
 
+/// The machine's clock, or one that stands still for a while where that was set back since the store was last used.
+async fn steady_clock(store: &dyn Store) -> Result<SteadyClock<SystemClock>, StartError> {
+    let (seen, now) = (store.latest().await?, SystemClock.now());
+    if seen <= now {
+        return Ok(SteadyClock::new(SystemClock, now));
+    }
+    tracing::warn!(
+        seconds = seen.since(now).as_secs(),
+        "the clock shows an earlier time than when the service last ran: nothing expires until it has caught up, but for two hours at the most"
+    );
+    // The service may have run on for as long after it noted the time.
+    Ok(SteadyClock::new(SystemClock, seen.after(PURGE_EVERY)))
+}
+
 /// Opens the store, and gives the clock that goes with it.
 async fn open_store(
     args: &StoreArgs,
     open_sled: impl FnOnce() -> Result<SledStore, core::Error> + Send + 'static,
 ) -> Result<(Arc<dyn Store>, Arc<dyn Clock>), StartError> {
     match args.place()? {
-        StorePlace::Sled => Ok((Arc::new(tokio::task::spawn_blocking(open_sled).await??), Arc::new(SystemClock))),
+        StorePlace::Sled => {
+            let store = tokio::task::spawn_blocking(open_sled).await??;
+            let clock = steady_clock(&store).await?;
+            Ok((Arc::new(store), Arc::new(clock)))
+        }
         StorePlace::Postgres(address) => {
             let store = PostgresStore::open(*address, args.store_connections.into()).await?;
             let clock = store.clock();

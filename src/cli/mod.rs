@@ -176,7 +176,10 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::from_error("the service cannot start", &error))?;
-    runtime.block_on(app::serve(args)).map_err(|error| Failure::from_error("the service has stopped", &*error))
+    let outcome = runtime.block_on(app::serve(args));
+    // What still runs is nobody's any more, and may wait for a disk that does not answer.
+    runtime.shutdown_background();
+    outcome.map_err(|error| Failure::from_error("the service has stopped", &*error))
 }
 
 /// Runs a client command. One thread is enough for one call after the other.

@@ -407,11 +407,22 @@ pub trait Maintenance {
     /// Removes what expired before `now`, a batch of it, and gives the number of records that were looked at: 0 when nothing is left.
     async fn purge(&self, now: Timestamp) -> Result<usize, Error>;
 
+    /// The latest time that [`Maintenance::purge`] was told, as far as this store keeps it.
+    async fn latest(&self) -> Result<Timestamp, Error> {
+        Ok(Timestamp::default())
+    }
+
     /// Writes something and waits until it is on disk.
     async fn probe(&self) -> Result<(), Error>;
 
     /// Resolves, to the cause, when the store has failed for good and this process has to be started anew.
     async fn failed(&self) -> String;
+
+    /// Resolves when writes take longer than they ever should, before [`Maintenance::probe`] would say so, and until they do no more.
+    /// A store that has no way to know never resolves.
+    async fn stalled(&self) {
+        std::future::pending::<()>().await;
+    }
 
     /// Returns once everything that was asked for before is on disk.
     async fn flush(&self) -> Result<(), Error>;

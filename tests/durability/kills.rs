@@ -32,7 +32,7 @@ async fn everything_told_holds(kills: u64) {
         // sled's own flusher sleeps for 500 ms.
         let delay = Duration::from_millis(dice.roll(700));
         let process = world.service_id();
-        writers = record::work(&world, writers, |mut heard| async move {
+        writers = record::work(&world, writers, async move |mut heard| {
             heard.recv().await.expect("an answer");
             tokio::time::sleep(delay).await;
             kill(process);

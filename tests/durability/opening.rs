@@ -18,7 +18,7 @@ async fn worked_in(answers: usize, dice: &mut Dice) -> (World, Vec<record::Write
     let world = Arc::new(World::own(kills::setup()).await);
     let writers = record::writers(&world, 8, dice).await;
     let process = world.service_id();
-    let writers = record::work(&world, writers, |mut heard| async move {
+    let writers = record::work(&world, writers, async move |mut heard| {
         for _ in 0..answers {
             heard.recv().await.expect("an answer");
         }
@@ -89,7 +89,7 @@ async fn c11_a_second_service_on_the_same_folder_says_so_and_harms_nobody() {
     let log = Log::default();
     let mut second = start(&world, &log);
     let process = world.service_id();
-    let writers = record::work(&world, writers, |mut heard| async move {
+    let writers = record::work(&world, writers, async move |mut heard| {
         let refused = tokio::task::spawn_blocking(move || {
             let refused = log.wait_for(0, |line| line.contains("another supos-auth has").then(|| line.to_owned()));
             (refused.unwrap_or_else(|| panic!("{}", log.since(0).join("\n"))), log)

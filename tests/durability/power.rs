@@ -29,11 +29,11 @@ async fn past(answers: usize, dice: &mut Dice) -> Past {
     let log = shim.log.clone().expect("it is recording");
     let setup = Setup { data: Some(folder.path().join("data")), environment: shim.environment(), ..kills::setup() };
     let world = Arc::new(World::own(setup).await);
-    let mut writers = record::writers(&world, 8, dice).await;
+    let mut writers = record::writers(&world, 4, dice).await;
     writers.iter_mut().for_each(|writer| writer.remember(log.clone()));
     let begin = std::fs::metadata(&log).expect("the log").len();
     let process = world.service_id();
-    let writers = record::work(&world, writers, |mut heard| async move {
+    let writers = record::work(&world, writers, async move |mut heard| {
         for _ in 0..answers {
             heard.recv().await.expect("an answer");
         }
@@ -70,7 +70,7 @@ async fn nothing_is_lost(answers: usize, cuts: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h17_c3_nothing_that_was_answered_is_lost_when_the_power_goes() {
-    nothing_is_lost(400, 20).await;
+    nothing_is_lost(150, 20).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,8 +83,8 @@ async fn h17_c3_nothing_is_lost_at_hundreds_of_power_cuts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h17_c3_without_our_own_sync_the_same_power_cuts_lose_what_was_answered() {
     let mut dice = Dice::new();
-    let past = past(400, &mut dice).await;
-    assert!(past.operations.syncs("fdatasync") > 20, "the service syncs by fdatasync");
+    let past = past(150, &mut dice).await;
+    assert!(past.operations.syncs("fdatasync") > 10, "the service syncs by fdatasync");
     let moments = past.operations.moments(past.begin);
     for _ in 0..20 {
         let moment = *dice.pick(&moments).expect("something was written");

@@ -71,7 +71,7 @@ impl Family {
 pub(crate) struct Unanswered;
 
 /// What the store could not do, or nobody was there to do. Any other refusal is a fault: writers ask for nothing wrong.
-fn answered(reply: Reply) -> Result<Reply, Unanswered> {
+pub(crate) fn answered(reply: Reply) -> Result<Reply, Unanswered> {
     match reply.status {
         // Unknown, Internal and Cancelled are what tonic makes of a connection that breaks.
         Status::Grpc(Grpc::Unavailable | Grpc::Unknown | Grpc::Internal | Grpc::Cancelled | Grpc::DeadlineExceeded) => Err(Unanswered),
@@ -420,10 +420,7 @@ impl Writer {
 }
 
 /// Lets all writers work until `ended` says that the service is gone or unable, and gives them back.
-pub(crate) async fn work<E>(world: &Arc<World>, writers: Vec<Writer>, ended: impl FnOnce(mpsc::UnboundedReceiver<()>) -> E) -> Vec<Writer>
-where
-    E: Future<Output = ()>,
-{
+pub(crate) async fn work(world: &Arc<World>, writers: Vec<Writer>, ended: impl AsyncFnOnce(mpsc::UnboundedReceiver<()>)) -> Vec<Writer> {
     let (heard, hearing) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     for mut writer in writers {

@@ -8,7 +8,7 @@
 //! | `w` user id | nothing: he is an enabled administrator |
 //! | `s` session id | the session |
 //! | `t` hash of a ticket | its session's id |
-//! | `x` user id, session id | nothing: the session is his |
+//! | `x` user id, session id | when the session is looked at next: it is his |
 //! | `f` session id, number | the family |
 //! | `h` session id, hash | a family that was ended by a replay: its app is told when the session ends |
 //! | `l` logout id | a call that is owed to an app |
@@ -57,6 +57,10 @@ pub(super) const EXPIRIES: &[u8] = b"e";
 pub(super) const FORMAT: &[u8] = b"mformat";
 pub(super) const IDENTITY: &[u8] = b"midentity";
 pub(super) const PROBE: &[u8] = b"mprobe";
+/// The latest time that is known.
+pub(super) const LATEST: &[u8] = b"mlatest";
+/// The number of the last step, as eight bytes.
+pub(super) const STEP: &[u8] = b"mstep";
 
 fn key(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let mut key = prefix.to_vec();

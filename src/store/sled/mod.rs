@@ -1,6 +1,7 @@
 //! The store for one machine: embedded, in sled 0.34.
 
 mod accounts;
+mod acknowledged;
 mod authorities;
 mod keys;
 mod logouts;
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 
 pub use self::new::NewStore;
 use self::{
+    acknowledged::Acknowledged,
     txn::{Txn, decode, get, unavailable},
     writer::Writer,
 };
@@ -69,7 +71,11 @@ impl SledStore {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
         let folder_lock = lock(&folder.join(LOCK))?;
-        Self::open_at(&folder.join(STORE), folder_lock)
+        let path = folder.join(STORE);
+        if !path.exists() {
+            make(folder, &path)?;
+        }
+        Self::open_at(&path, folder_lock)
     }
 
     /// Opens the store in `folder`, if there is one.
@@ -83,31 +89,27 @@ impl SledStore {
         Self::open(folder)
     }
 
-    /// Opens the store at `path`, or makes a new one there.
+    /// Opens the store at `path`.
     fn open_at(path: &Path, folder_lock: File) -> Result<Self, Error> {
         remove_half_written_snapshots(path)?;
-        let config = sled::Config::new().path(path).cache_capacity(CACHE);
-        // What this process had open here before may still be on its way to the disk. Only then does sled let go of its own lock, and it
-        // does not wait for it.
+        let db = open_files(path)?;
+        let acknowledged = Acknowledged::open(&path.join("acknowledged"), &db)?;
+        sync(path)?;
         let log = path.join("db");
-        if log.exists() {
-            drop(lock(&log)?);
-        }
-        // sled panics where it finds something that it did not expect in its files.
-        let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_| Error::StoreUnavailable(format!("{} is damaged: restore it from a backup", path.display())))?
-            .map_err(unavailable)?;
-        // sled syncs neither its settings nor the names of the files that it makes: without this a power cut could take the whole new
-        // store.
-        for made in [&path.join("conf"), path, path.parent().unwrap_or(path)] {
-            sync(made)?;
-        }
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
         migration::migrate(&db, &file)?;
         let tree = (*db).clone();
         let owed = logouts::count(&tree)?;
-        let writer = Writer::start(db, file, owed).map_err(|error| io_error("cannot start the writer of", path, &error))?;
+        let writer = Writer::start(db, file, acknowledged, owed).map_err(|error| io_error("cannot start the writer of", path, &error))?;
         Ok(Self { tree, writer, _lock: folder_lock })
+    }
+
+    /// Has this process end when the disk does not answer for so long: what hangs gives no error, and callers would wait for ever.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when there can be no watchdog.
+    pub fn watch(&self, limit: Duration) -> Result<(), Error> {
+        self.writer.watch(limit).map_err(|error| Error::StoreUnavailable(format!("cannot start the watchdog of the store: {error}")))
     }
 
     async fn run<T, F>(&self, step: F) -> Result<T, Error>
@@ -139,6 +141,50 @@ impl SledStore {
         };
         tokio::task::spawn_blocking(scan).await.map_err(|error| Error::Internal(error.to_string()))?
     }
+}
+
+/// Makes a new store. It gets its name once it is whole, so that a start that was cut short leaves nothing that cannot be opened.
+fn make(folder: &Path, path: &Path) -> Result<(), Error> {
+    let fresh = folder.join("store.new");
+    match fs::remove_dir_all(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("cannot remove", &fresh, &error)),
+        _ => {}
+    }
+    drop(open_files(&fresh)?);
+    // sled syncs neither its settings nor the names of the files that it makes.
+    for made in [fresh.join("conf"), fresh.join("db"), fresh.clone()] {
+        sync(&made)?;
+    }
+    fs::rename(&fresh, path).map_err(|error| io_error("cannot rename", &fresh, &error))?;
+    sync(folder)?;
+    // The folder may be new, too. Who may not read what it is in has not made it.
+    let _ = folder.canonicalize().ok().as_deref().and_then(Path::parent).map(sync);
+    Ok(())
+}
+
+/// Opens sled's files, or makes them.
+fn open_files(path: &Path) -> Result<sled::Db, Error> {
+    let config = sled::Config::new().path(path).cache_capacity(CACHE);
+    // What this process had open here before may still be on its way to the disk. Only then does sled let go of its own lock, and it
+    // does not wait for it.
+    let log = path.join("db");
+    if log.exists() {
+        drop(lock(&log)?);
+    }
+    // sled panics where it finds something that it did not expect in its files.
+    match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(sled::Error::Io(error))) => Err(Error::StoreUnavailable(format!(
+            "cannot open {}: {error}. Make room if the disk is full, see to the disk if it has errors, and start again",
+            path.display()
+        ))),
+        Ok(Err(error)) => Err(damaged(path, &error.to_string())),
+        Err(_) => Err(damaged(path, "see above")),
+    }
+}
+
+fn damaged(path: &Path, what: &str) -> Error {
+    Error::StoreUnavailable(format!("{} is damaged: {what}. Restore it from a backup", path.display()))
 }
 
 /// Takes the folder for this process alone.
@@ -283,9 +329,16 @@ impl Maintenance for SledStore {
                     txn.remove(&at);
                 }
             }
+            if txn.get::<Timestamp>(keys::LATEST)?.is_none_or(|latest| latest < now) {
+                txn.put(keys::LATEST, &now)?;
+            }
             Ok(due.len())
         })
         .await
+    }
+
+    async fn latest(&self) -> Result<Timestamp, Error> {
+        Ok(self.get(keys::LATEST)?.unwrap_or_default())
     }
 
     async fn probe(&self) -> Result<(), Error> {
@@ -298,6 +351,10 @@ impl Maintenance for SledStore {
 
     async fn failed(&self) -> String {
         self.writer.failed().await
+    }
+
+    async fn stalled(&self) {
+        self.writer.stalled().await;
     }
 
     async fn flush(&self) -> Result<(), Error> {

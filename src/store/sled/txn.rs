@@ -55,11 +55,13 @@ impl<'a> Txn<'a> {
         self.tree.range(from.to_vec()..until.to_vec()).keys().map(|key| key.map_err(unavailable))
     }
 
-    /// Writes what the step has put and removed, and says whether there was anything.
-    pub(super) fn apply(self, snapshots: &Snapshots) -> Result<bool, Error> {
-        if self.writes.is_empty() {
-            return Ok(false);
-        }
+    /// Whether the step writes nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Writes what the step has put and removed, as one.
+    pub(super) fn apply(self, snapshots: &Snapshots) -> Result<(), Error> {
         snapshots.keep(self.tree, self.writes.iter().map(|(key, _)| key.as_ref()))?;
         let mut batch = sled::Batch::default();
         for (key, value) in self.writes {
@@ -68,8 +70,7 @@ impl<'a> Txn<'a> {
                 None => batch.remove(key),
             }
         }
-        self.tree.apply_batch(batch).map_err(unavailable)?;
-        Ok(true)
+        self.tree.apply_batch(batch).map_err(unavailable)
     }
 }
 

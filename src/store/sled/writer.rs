@@ -6,27 +6,40 @@
 //!
 //! sled's own `flush` does not reach the disk on Linux: it ends in `sync_file_range`, which neither writes the file's metadata nor
 //! empties the disk's cache. So the second thread calls `fdatasync` on the same file.
+//!
+//! A third thread ends the process when one of the two hangs: a disk that does not answer gives no error.
 
 use std::{
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
         mpsc,
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, mpsc as jobs, oneshot, watch};
 
-use super::{snapshot::Snapshots, txn::Txn};
+use super::{acknowledged::Acknowledged, keys, snapshot::Snapshots, txn::Txn};
 use crate::core::Error;
 
 /// How many steps may wait. More are shed.
 const QUEUE: usize = 4096;
 /// How many steps are handed on to one flush at the most.
 const GROUP: usize = 512;
+/// How often the watchdog looks.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// After how many looks at a store that has nothing to do it is tried.
+const IDLE_LOOKS: u32 = 8;
+/// How long a step or a flush may take before the store is said to be stalled.
+const STALLED_AFTER: Duration = Duration::from_millis(1750);
+/// How long the process has to end by itself once the watchdog has given it up.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+/// How often what has been acknowledged is synced.
+const SYNC_ACKNOWLEDGED_EVERY: Duration = Duration::from_secs(1);
 
 /// Sends the answer of a step, given whether what it wrote is on disk.
 type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
@@ -36,14 +49,16 @@ type Job = Box<dyn FnOnce(&sled::Tree) -> (Answer, Wrote) + Send>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Wrote {
     Nothing,
-    Something,
+    /// Something, as the step of this number.
+    Step(u64),
     /// It could not: the store takes no more writes.
     Failed(String),
 }
 
 struct Group {
     answers: Vec<Answer>,
-    dirty: bool,
+    /// The last step that wrote something.
+    last: Option<u64>,
     failure: Option<String>,
 }
 
@@ -56,27 +71,101 @@ pub(super) struct Owed {
     pub(super) more: Notify,
 }
 
+/// Whether the store can go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Condition {
+    Well,
+    /// The disk has not answered for a while.
+    Stalled,
+    /// For good, and why.
+    Failed(String),
+}
+
+/// What a thread is at, for the watchdog: odd while it does something that may hang. Waiting for work is no such thing, however
+/// long, and so a long queue is none.
+#[derive(Debug, Default)]
+struct Progress(AtomicU64);
+
+impl Progress {
+    fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        let done = work();
+        self.0.fetch_add(1, Ordering::AcqRel);
+        done
+    }
+}
+
+/// What the threads share.
+#[derive(Debug)]
+struct Shared {
+    failed: AtomicBool,
+    condition: watch::Sender<Condition>,
+    writing: Progress,
+    syncing: Progress,
+}
+
+impl Shared {
+    fn fail(&self, cause: &str) {
+        // What the kernel could not write once it may have dropped: nothing after this can be promised.
+        self.failed.store(true, Ordering::Release);
+        tracing::error!(
+            "the store takes no more writes: {cause}. Make room if the disk is full, see to the disk if it has errors or does not answer, \
+             and start the service anew; nothing that was answered is lost"
+        );
+        self.condition.send_replace(Condition::Failed(cause.to_owned()));
+    }
+}
+
 /// Runs the steps. When it is dropped the threads end, once everything that was asked of them is done.
 #[derive(Debug)]
 pub(super) struct Writer {
     jobs: jobs::Sender<Job>,
-    failure: watch::Receiver<Option<String>>,
+    shared: Arc<Shared>,
+    /// The number of the last step that wrote something.
+    steps: Arc<AtomicU64>,
     pub(super) owed: Arc<Owed>,
     pub(super) snapshots: Arc<Snapshots>,
 }
 
 impl Writer {
     /// Starts the threads. `file` is a handle on the file that `db` writes its log to.
-    pub(super) fn start(db: sled::Db, file: File, owed: Owed) -> std::io::Result<Self> {
+    pub(super) fn start(db: sled::Db, file: File, acknowledged: Acknowledged, owed: Owed) -> std::io::Result<Self> {
         let (jobs, queue) = jobs::channel(QUEUE);
         let (groups, waiting) = mpsc::sync_channel(2);
-        let (report, failure) = watch::channel(None);
-        let failed = Arc::new(AtomicBool::new(false));
+        let (condition, _) = watch::channel(Condition::Well);
+        let shared =
+            Arc::new(Shared { failed: AtomicBool::default(), condition, writing: Progress::default(), syncing: Progress::default() });
+        let steps = Arc::new(AtomicU64::new(acknowledged.step()));
         let tree: sled::Tree = (*db).clone();
-        let has_failed = Arc::clone(&failed);
-        thread::Builder::new().name("store-write".into()).spawn(move || write(queue, &tree, &groups, &has_failed))?;
-        thread::Builder::new().name("store-sync".into()).spawn(move || sync(&waiting, &db, &file, &failed, &report))?;
-        Ok(Self { jobs, failure, owed: Arc::new(owed), snapshots: Arc::default() })
+        let of_writer = Arc::clone(&shared);
+        thread::Builder::new().name("store-write".into()).spawn(move || write(queue, &tree, &groups, &of_writer))?;
+        let of_sync = Arc::clone(&shared);
+        thread::Builder::new().name("store-sync".into()).spawn(move || sync(&waiting, &db, &file, acknowledged, &of_sync))?;
+        Ok(Self { jobs, shared, steps, owed: Arc::new(owed), snapshots: Arc::default() })
+    }
+
+    /// Ends the process when a step or a flush takes longer than `limit`.
+    pub(super) fn watch(&self, limit: Duration) -> std::io::Result<()> {
+        let (shared, jobs) = (Arc::downgrade(&self.shared), self.jobs.downgrade());
+        let (snapshots, steps) = (Arc::clone(&self.snapshots), Arc::clone(&self.steps));
+        thread::Builder::new().name("store-watch".into()).spawn(move || {
+            let mut watchdog = Watchdog::default();
+            loop {
+                look_again_later();
+                let (Some(shared), Some(jobs)) = (shared.upgrade(), jobs.upgrade()) else { return };
+                if watchdog.look(&shared, limit) {
+                    // Nothing has been written for a while: whether that still can be is found out by trying.
+                    let (snapshots, steps) = (Arc::clone(&snapshots), Arc::clone(&steps));
+                    let _ = jobs.try_send(Box::new(move |tree| {
+                        let mut txn = Txn::new(tree);
+                        txn.put_raw(keys::PROBE, &[0_u8; 1][..]);
+                        let wrote = apply(txn, &snapshots, &steps).unwrap_or_else(|error| Wrote::Failed(error.to_string()));
+                        (Box::new(|_| ()), wrote)
+                    }));
+                }
+            }
+        })?;
+        Ok(())
     }
 
     /// Runs a step and waits until what it wrote is on disk. When it gives an error nothing of it is written.
@@ -86,15 +175,15 @@ impl Writer {
         F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let (owed, snapshots) = (Arc::clone(&self.owed), Arc::clone(&self.snapshots));
+        let (owed, snapshots, steps) = (Arc::clone(&self.owed), Arc::clone(&self.snapshots), Arc::clone(&self.steps));
         let job: Job = Box::new(move |tree| {
             let mut txn = Txn::new(tree);
             let stepped = step(&mut txn);
             let newly_owed = txn.owed;
             let (outcome, wrote) = match stepped {
                 Err(error) => (Err(error), Wrote::Nothing),
-                Ok(value) => match txn.apply(&snapshots) {
-                    Ok(wrote) => (Ok(value), if wrote { Wrote::Something } else { Wrote::Nothing }),
+                Ok(value) => match apply(txn, &snapshots, &steps) {
+                    Ok(wrote) => (Ok(value), wrote),
                     Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
                 },
             };
@@ -115,35 +204,59 @@ impl Writer {
             jobs::error::TrySendError::Full(_) => Error::Busy { retry_after: std::time::Duration::from_secs(1) },
             jobs::error::TrySendError::Closed(_) => Error::StoreUnavailable("the store is closed".into()),
         })?;
-        answer.await.map_err(|_| Error::StoreUnavailable("the store's writer has stopped".into()))?
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_err(|_| Error::StoreUnavailable("the store's writer has stopped".into()))?,
+            // What hangs lets no answer go.
+            cause = self.failed() => Err(Error::StoreUnavailable(cause)),
+        }
     }
 
     /// Resolves when the store has failed for good.
     pub(super) async fn failed(&self) -> String {
-        let mut failure = self.failure.clone();
-        match failure.wait_for(Option::is_some).await {
-            Ok(cause) => cause.clone().unwrap_or_default(),
-            Err(_) => "the store's writer has stopped".to_owned(),
+        let mut condition = self.shared.condition.subscribe();
+        match condition.wait_for(|condition| matches!(condition, Condition::Failed(_))).await.as_deref() {
+            Ok(Condition::Failed(cause)) => cause.clone(),
+            Ok(_) | Err(_) => "the store's writer has stopped".to_owned(),
         }
+    }
+
+    /// Resolves when the disk does not answer.
+    pub(super) async fn stalled(&self) {
+        // It cannot fail: this holds the sender.
+        let _ = self.shared.condition.subscribe().wait_for(|condition| *condition != Condition::Well).await;
     }
 }
 
-fn write(mut queue: jobs::Receiver<Job>, tree: &sled::Tree, groups: &mpsc::SyncSender<Group>, failed: &AtomicBool) {
+/// Writes what a step has collected, with its number.
+fn apply(mut txn: Txn<'_>, snapshots: &Snapshots, steps: &AtomicU64) -> Result<Wrote, Error> {
+    if txn.is_empty() {
+        return Ok(Wrote::Nothing);
+    }
+    // Only the writer's thread counts.
+    let number = steps.load(Ordering::Relaxed) + 1;
+    steps.store(number, Ordering::Relaxed);
+    txn.put_raw(keys::STEP, &number.to_be_bytes());
+    txn.apply(snapshots)?;
+    Ok(Wrote::Step(number))
+}
+
+fn write(mut queue: jobs::Receiver<Job>, tree: &sled::Tree, groups: &mpsc::SyncSender<Group>, shared: &Shared) {
     while let Some(first) = queue.blocking_recv() {
-        let mut group = Group { answers: Vec::new(), dirty: false, failure: None };
+        let mut group = Group { answers: Vec::new(), last: None, failure: None };
         let mut next = Some(first);
         while let Some(job) = next {
             // sled panics on what it does not expect. The step's caller sees that nobody answers him.
-            let (answer, wrote) = if failed.load(Ordering::Acquire) {
+            let (answer, wrote) = if shared.failed.load(Ordering::Acquire) {
                 refuse(job)
             } else {
-                catch_unwind(AssertUnwindSafe(|| job(tree)))
-                    .unwrap_or_else(|_| (Box::new(|_| ()), Wrote::Failed("a panic, see above".to_owned())))
+                let run = || catch_unwind(AssertUnwindSafe(|| job(tree)));
+                shared.writing.during(run).unwrap_or_else(|_| (Box::new(|_| ()), Wrote::Failed("a panic, see above".to_owned())))
             };
             group.answers.push(answer);
             match wrote {
                 Wrote::Nothing => {}
-                Wrote::Something => group.dirty = true,
+                Wrote::Step(number) => group.last = Some(number),
                 Wrote::Failed(cause) => group.failure = Some(cause),
             }
             next = if group.answers.len() < GROUP { queue.try_recv().ok() } else { None };
@@ -160,32 +273,95 @@ fn refuse(job: Job) -> (Answer, Wrote) {
     (Box::new(|_| ()), Wrote::Nothing)
 }
 
-fn sync(waiting: &mpsc::Receiver<Group>, db: &sled::Db, file: &File, failed: &AtomicBool, report: &watch::Sender<Option<String>>) {
+fn sync(waiting: &mpsc::Receiver<Group>, db: &sled::Db, file: &File, mut acknowledged: Acknowledged, shared: &Shared) {
     let give_up = |cause: String| {
-        // What the kernel could not write once it may have dropped: nothing after this can be promised.
-        failed.store(true, Ordering::Release);
-        tracing::error!("the store could not be written to disk, and takes no more writes until the service is started anew: {cause}");
-        report.send_replace(Some(cause.clone()));
+        shared.fail(&cause);
         Error::StoreUnavailable(cause)
     };
+    let mut acknowledged_at = Instant::now();
     while let Ok(mut group) = waiting.recv() {
         while let Ok(mut more) = waiting.try_recv() {
             group.answers.append(&mut more.answers);
-            group.dirty |= more.dirty;
+            group.last = more.last.or(group.last);
             group.failure = group.failure.or(more.failure);
         }
-        let synced = if failed.load(Ordering::Acquire) {
+        let synced = if shared.failed.load(Ordering::Acquire) {
             Err(Error::StoreUnavailable("an earlier write did not reach the disk".into()))
         } else if let Some(cause) = group.failure {
             Err(give_up(cause))
-        } else if group.dirty {
-            let flushed = db.flush().map_err(|error| error.to_string());
-            flushed.and_then(|_| file.sync_data().map_err(|error| error.to_string())).map_err(give_up)
+        } else if let Some(last) = group.last {
+            let flush = || {
+                db.flush().map_err(|error| error.to_string())?;
+                file.sync_data().and_then(|()| acknowledged.note(last)).map_err(|error| error.to_string())
+            };
+            shared.syncing.during(flush).map_err(give_up)
         } else {
             Ok(())
         };
+        // The watchdog may have given up meanwhile, and told the callers that it is not known.
+        let synced =
+            if shared.failed.load(Ordering::Acquire) { synced.and(Err(Error::StoreUnavailable("too late".into()))) } else { synced };
         for answer in group.answers {
             answer(synced.clone());
         }
+        if synced.is_ok() && acknowledged_at.elapsed() >= SYNC_ACKNOWLEDGED_EVERY {
+            acknowledged_at = Instant::now();
+            if let Err(error) = shared.syncing.during(|| acknowledged.sync()) {
+                give_up(error.to_string());
+            }
+        }
     }
+    if let Err(error) = acknowledged.sync() {
+        tracing::warn!("what was acknowledged last could not be synced: {error}");
+    }
+}
+
+/// Tells a disk that hangs from one that is busy: it looks at how long one step or one flush takes, never at how long a call waits for its
+/// turn. Time is counted in looks, so that a machine that sleeps or a process that was stopped counts for nothing.
+#[derive(Debug, Default)]
+struct Watchdog {
+    seen: [u64; 2],
+    /// How often that has been seen in a row.
+    looks: [u32; 2],
+}
+
+impl Watchdog {
+    /// Looks, and says whether nothing has moved for a while because there was nothing to do.
+    fn look(&mut self, shared: &Shared, limit: Duration) -> bool {
+        for (index, progress) in [&shared.writing, &shared.syncing].into_iter().enumerate() {
+            let now = progress.0.load(Ordering::Acquire);
+            self.looks[index] = if self.seen[index] == now { self.looks[index] + 1 } else { 0 };
+            self.seen[index] = now;
+        }
+        let busy = [0, 1].map(|index| if self.seen[index] % 2 == 1 { LOOK_EVERY * self.looks[index] } else { Duration::ZERO });
+        let longest = busy[0].max(busy[1]);
+        if longest >= limit + LAST_CHANCE {
+            // Not abort: a core dump has secrets in it.
+            std::process::exit(1);
+        }
+        if longest >= limit {
+            if !shared.failed.load(Ordering::Acquire) {
+                shared.fail(&format!("the disk has not answered for {} s", limit.as_secs()));
+            }
+        } else {
+            let stalled = longest >= STALLED_AFTER;
+            shared.condition.send_if_modified(|condition| match (&*condition, stalled) {
+                (Condition::Well, true) => {
+                    *condition = Condition::Stalled;
+                    true
+                }
+                (Condition::Stalled, false) => {
+                    *condition = Condition::Well;
+                    true
+                }
+                _ => false,
+            });
+        }
+        longest.is_zero() && self.looks.iter().all(|looks| *looks % IDLE_LOOKS == IDLE_LOOKS - 1)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a watchdog looks at times, and what it looks for is no event")]
+fn look_again_later() {
+    thread::sleep(LOOK_EVERY);
 }

@@ -85,7 +85,11 @@ impl World {
     /// A pair for one test alone.
     #[expect(clippy::unused_async, reason = "a channel can only be made inside a runtime, which this says")]
     pub(crate) async fn own(setup: Setup) -> Self {
-        let pair = Pair::start(setup).unwrap_or_else(|error| panic!("{error}"));
+        Self::of(Pair::start(setup).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// The world of this pair.
+    pub(crate) fn of(pair: Pair) -> Self {
         Self::new(Processes::Own(Box::new(pair)))
     }
 

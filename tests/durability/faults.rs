@@ -1,0 +1,215 @@
+//! The store itself fails: the disk is full, gives errors, or does not answer.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use tempfile::TempDir;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::{
+    dice::Dice,
+    harness::{
+        Call, Op, Setup, Via, Who, World,
+        process::{Log, Process},
+    },
+    kills, record,
+    shim::Shim,
+};
+
+/// A world whose files can be made to fail.
+async fn breakable(more: &[(&str, &str)]) -> (World, Shim, TempDir) {
+    let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
+    let root = folder.path().join("files");
+    fs::create_dir(&root).expect("a folder");
+    let shim = Shim::new(&root, folder.path());
+    let setup = Setup { data: Some(root.join("data")), environment: shim.environment(), ..kills::setup() };
+    let setup = more.iter().fold(setup, |setup, (name, value)| setup.argument(name, value));
+    (World::own(setup).await, shim, folder)
+}
+
+/// What the service says of its health from now on, once it has said that it is well.
+async fn health(world: &World) -> tonic::Streaming<tonic_health::pb::HealthCheckResponse> {
+    let mut client = HealthClient::new(world.channel.clone());
+    let mut said = client.watch(HealthCheckRequest { service: String::new() }).await.expect("health is served").into_inner();
+    let first = said.message().await.expect("an answer").expect("a status");
+    assert_eq!(first.status(), ServingStatus::Serving);
+    said
+}
+
+/// What a client sees of a store that fails: nothing is answered from then on, health says so, and the process ends by itself with words
+/// for the operator. What was answered before holds after the next start, when the fault is gone.
+async fn what_was_answered_holds(fault: &str) {
+    let mut dice = Dice::new();
+    let (world, shim, _folder) = breakable(&[]).await;
+    let world = Arc::new(world);
+    let (_, ticket) = world.signed_in().await;
+    let mark = world.service_log.mark();
+    let writers = record::writers(&world, 4, &mut dice).await;
+    let mut said = health(&world).await;
+    let mut broken = None;
+    let writers = record::work(&world, writers, async |mut heard| {
+        for _ in 0..60 {
+            heard.recv().await.expect("an answer");
+        }
+        shim.breaks(fault);
+        broken = Some(Instant::now());
+        // Of what is begun from now on nothing may be answered.
+        let reply = world.call(Via::Native, &Call::new(Op::SignOut).by(Who::ticket(&ticket))).await;
+        assert!(reply.body["code"].is_null() || reply.body["code"] == 100_106_503, "{fault}: {}", reply.text);
+        record::answered(reply).expect_err("it was answered");
+        // Where sled itself hangs nothing at all is answered, which is no better health.
+        if let Ok(Some(next)) = said.message().await {
+            assert_eq!(next.status(), ServingStatus::NotServing, "{fault}");
+        }
+    })
+    .await;
+    let mut world = Arc::into_inner(world).expect("the writers are done");
+    let status = world.ended();
+    println!("{fault}: ended after {} ms", broken.expect("it was broken").elapsed().as_millis());
+    assert_eq!(status.code(), Some(1), "{fault}");
+    let log = world.service_log.since(mark).join("\n");
+    assert!(log.contains("the store takes no more writes") && log.contains("Make room"), "{fault}: {log}");
+    shim.mends();
+    world.restart(|_| ());
+    record::check(&Arc::new(world), writers, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h21_c5_nothing_is_answered_once_a_write_has_failed() {
+    what_was_answered_holds("write EIO").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h21_c5_nothing_is_answered_once_a_flush_has_failed() {
+    what_was_answered_holds("range EIO").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h21_c5_nothing_is_answered_once_a_sync_has_failed() {
+    what_was_answered_holds("fdatasync EIO").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h21_c4_nothing_is_answered_once_nothing_more_can_be_written() {
+    what_was_answered_holds("write,truncate ENOSPC").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h20_c6_a_disk_that_does_not_answer_ends_the_service() {
+    what_was_answered_holds("fdatasync HANG").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h20_c6_a_disk_that_takes_no_writes_ends_the_service() {
+    what_was_answered_holds("write,range,fsync,fdatasync DELAY 10").await;
+}
+
+async fn work_goes_on(faults: &[&str], answers: usize) {
+    let mut dice = Dice::new();
+    let (world, shim, _folder) = breakable(&[]).await;
+    let mut world = Arc::new(world);
+    let mut writers = record::writers(&world, 8, &mut dice).await;
+    for fault in faults {
+        shim.breaks(fault);
+        let process = world.service_id();
+        writers = record::work(&world, writers, async move |mut heard| {
+            for _ in 0..answers {
+                heard.recv().await.unwrap_or_else(|| panic!("no answer: {fault}"));
+            }
+            kills::kill(process);
+        })
+        .await;
+        let mut own = Arc::into_inner(world).expect("the writers are done");
+        shim.mends();
+        own.restart(crate::harness::Pair::kill);
+        world = Arc::new(own);
+        writers = record::check(&world, writers, true).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c5_a_write_that_is_cut_short_or_interrupted_is_finished() {
+    work_goes_on(&["write SHORT", "write,fdatasync EINTR"], 60).await;
+}
+
+/// Eight callers wait for each other here, longer in all than the watchdog waits for one write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h20_a_disk_that_is_slow_is_not_one_that_hangs() {
+    work_goes_on(&["fdatasync DELAY 1"], 40).await;
+}
+
+/// A small file system of its own, which goes with the process that holds it.
+struct SmallDisk {
+    holder: Process,
+    folder: TempDir,
+}
+
+impl SmallDisk {
+    /// None where this machine does not let one be made.
+    fn new() -> Option<Self> {
+        let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
+        let script = format!("mount -t tmpfs -o size=16m none '{}' && echo mounted && exec sleep infinity", folder.path().display());
+        let log = Log::default();
+        let arguments = ["--mount", "sh", "-c", &script].map(Into::into).into();
+        let holder = Process::start("unshare".as_ref(), folder.path(), arguments, &[], &log);
+        let mounted = log.wait_for(0, |line| (line == "mounted").then_some(()));
+        if mounted.is_none() {
+            println!("no file system of its own for this test: {}", log.since(0).join("\n"));
+        }
+        mounted.map(|()| Self { holder, folder })
+    }
+
+    /// The path of a file on it, for this process.
+    fn at(&self, name: &str) -> PathBuf {
+        let inside = self.folder.path().strip_prefix("/").expect("an absolute path");
+        Path::new("/proc").join(self.holder.id().to_string()).join("root").join(inside).join(name)
+    }
+
+    fn setup(&self) -> Setup {
+        let under = vec!["nsenter".into(), format!("--mount=/proc/{}/ns/mnt", self.holder.id()).into()];
+        Setup { data: Some(self.folder.path().join("data")), under, ..kills::setup() }
+    }
+
+    fn fill(&self) {
+        let mut file = fs::File::create(self.at("filler")).expect("a file");
+        while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.at("filler")).expect("the file that fills it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h21_c4_a_disk_that_is_full_ends_the_service_and_room_brings_it_back() {
+    // The same without a file system of its own: h21_c4_nothing_is_answered_once_nothing_more_can_be_written.
+    let Some(disk) = SmallDisk::new() else { return };
+    let mut dice = Dice::new();
+    let world = Arc::new(World::own(disk.setup()).await);
+    let mark = world.service_log.mark();
+    let writers = record::writers(&world, 4, &mut dice).await;
+    let mut said = health(&world).await;
+    let writers = record::work(&world, writers, async |mut heard| {
+        for _ in 0..60 {
+            heard.recv().await.expect("an answer");
+        }
+        disk.fill();
+        let next = said.message().await.expect("an answer").expect("a status");
+        assert_eq!(next.status(), ServingStatus::NotServing);
+    })
+    .await;
+    let mut world = Arc::into_inner(world).expect("the writers are done");
+    assert_eq!(world.ended().code(), Some(1));
+    let log = world.service_log.since(mark).join("\n");
+    assert!(log.contains("No space left") && log.contains("Make room"), "{log}");
+
+    let again = world.try_to_restart_with(|_| (), |_| ());
+    assert!(again.as_ref().is_err_and(|log| log.contains("No space left") && log.contains("Make room")), "a full disk: {again:?}");
+    disk.make_room();
+    world.restart(|_| ());
+    record::check(&Arc::new(world), writers, true).await;
+}
