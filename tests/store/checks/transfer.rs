@@ -109,7 +109,7 @@ pub(crate) async fn an_export_has_every_record_once_in_the_documented_order(db: 
 }
 
 pub(crate) async fn what_is_exported_makes_the_same_store_elsewhere(db: Db) {
-    let other = crate::database::sled();
+    let other = db.another().await;
     let scene = Scene::new(&db).await;
     fill(&scene).await;
     let records = export(&scene.store).await;
