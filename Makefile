@@ -12,7 +12,7 @@ test: ## run every test
 	@scripts/test
 
 soak: ## run the long forms of tests, which `make test` leaves out
-	@scripts/test --test wire -- --ignored
+	@scripts/test -- --ignored --nocapture
 
 lint: ## check formatting, clippy, protos and scripts
 	@scripts/lint

@@ -5,11 +5,12 @@ use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 
 use prost_reflect::{DynamicMessage, ExtensionDescriptor, Kind, MethodDescriptor, ReflectMessage, Value};
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "supos/auth/v1/auth.proto",
     "supos/auth/v2/auth.proto",
     "supos/auth/v281/auth.proto",
     "supos/auth/admin/v1/apps.proto",
+    "supos/auth/admin/v1/backups.proto",
     "supos/auth/admin/v1/identity_providers.proto",
     "supos/auth/admin/v1/users.proto",
     "supos/auth/admin/v1/sessions.proto",

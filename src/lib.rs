@@ -2,10 +2,11 @@
 //!
 //! Read in this order: [`core`] has the rules, [`store`] keeps what they work on, [`issuer`] makes access tokens, [`sign`] is how an app signs a
 //! call, [`caller`] says who is calling, [`outbound`] calls others, [`dialect`] has the names and errors of the interface's generations,
-//! [`grpc`] serves it all, [`http`] has what browsers get, [`app`] joins them, [`config`] has
-//! the settings, [`telemetry`] logs and counts, and [`cli`] is the command line.
+//! [`grpc`] serves it all, [`http`] has what browsers get, [`app`] joins them, [`backup`] is the
+//! file that a store is moved by, [`config`] has the settings, [`telemetry`] logs and counts, and [`cli`] is the command line.
 
 pub mod app;
+pub mod backup;
 pub mod caller;
 pub mod cli;
 pub mod config;

@@ -6,6 +6,7 @@ mod health;
 mod listeners;
 mod logouts;
 mod master_key;
+mod restore;
 
 use std::{error::Error, path::Path, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
+pub use self::restore::{RestoreStage, backup, restore};
 use self::{bootstrap::InitialPassword, listeners::Listeners};
 use crate::{
     caller::Refusals,
@@ -211,10 +213,7 @@ async fn keep_keys(core: Arc<Core>) {
 /// When a key or the store cannot be read or written; the store is then as it was.
 pub fn rewrap_master_key(data_dir: &Path, old: &Path, new: &Path) -> Result<(), StartError> {
     let (old, new) = (master_key::read(old)?, master_key::read(new)?);
-    if !data_dir.join("store").is_dir() {
-        return Err(format!("there is no store in {}", data_dir.display()).into());
-    }
-    let store = SledStore::open(data_dir)?;
+    let store = SledStore::open_existing(data_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     runtime.block_on(async {
         let identity = store.identity().await?.ok_or("the store has no root key: no service has run on it")?;

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, fs, io, path::PathBuf, str::FromStr, time::Duration
 
 use clap::Args;
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
@@ -17,9 +17,9 @@ use super::{
     tickets::{self, Ticket},
 };
 use crate::grpc::pb::supos::auth::admin::v1::{
-    app_service_client::AppServiceClient, identity_provider_service_client::IdentityProviderServiceClient,
-    session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
-    user_service_client::UserServiceClient,
+    app_service_client::AppServiceClient, backup_service_client::BackupServiceClient,
+    identity_provider_service_client::IdentityProviderServiceClient, session_service_client::SessionServiceClient,
+    signing_key_service_client::SigningKeyServiceClient, user_service_client::UserServiceClient,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -120,6 +120,14 @@ impl Connection {
             Err(_) => Err(Status::deadline_exceeded(format!("no answer within {} s", self.timeout.as_secs()))),
         };
         answer.map_err(|status| self.refusal(status))
+    }
+
+    /// Waits for the next message of an answer that is a stream.
+    pub(crate) async fn next<T>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Refusal> {
+        match tokio::time::timeout(self.timeout, stream.message()).await {
+            Ok(next) => next.map_err(|status| self.refusal(status)),
+            Err(_) => Err(self.refusal(Status::deadline_exceeded(format!("nothing more came within {} s", self.timeout.as_secs())))),
+        }
     }
 
     /// What the service says when it does not do what it was asked.
@@ -225,6 +233,10 @@ impl Admin {
 
     pub(crate) fn sessions(&self) -> SessionServiceClient<TicketChannel> {
         SessionServiceClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(crate) fn backups(&self) -> BackupServiceClient<TicketChannel> {
+        BackupServiceClient::new(self.channel())
     }
 
     pub(crate) fn signing_keys(&self) -> SigningKeyServiceClient<TicketChannel> {

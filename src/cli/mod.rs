@@ -1,16 +1,18 @@
 //! The command line: parses the arguments, calls the service as a gRPC client, prints what it answers.
 //!
-//! Owns no rule of the service. `serve` and `key rewrap` hand over to [`crate::app`], `sign` to [`crate::sign`]; every other command is a
-//! client.
+//! Owns no rule of the service. `serve`, `key rewrap` and `restore` hand over to [`crate::app`], `sign` to [`crate::sign`]; every other
+//! command is a client.
 //!
 //! - [`failure`](Failure), `refusal`: what went wrong and what to do next, in words
 //! - `connection`, `tickets`, `sign_in`, `health`: reaching the service, and as whom
 //! - `apps`, `authorities`, `users`, `sessions`, `keys`, `import`: the commands of the admin API
+//! - `backup`, `restore`: all that a store holds, as a file
 //! - `sign`: what a client signs
-//! - `output`, `views`, `pages`, `names`, `input`, `text`: what they share
+//! - `output`, `progress`, `views`, `pages`, `names`, `input`, `text`: what they share
 
 mod apps;
 mod authorities;
+mod backup;
 mod connection;
 mod failure;
 mod health;
@@ -20,7 +22,9 @@ mod keys;
 mod names;
 mod output;
 mod pages;
+mod progress;
 mod refusal;
+mod restore;
 mod sessions;
 mod sign;
 mod sign_in;
@@ -56,6 +60,7 @@ Examples:
   supos-auth session end-all --user zhang.san
   supos-auth key list
   supos-auth app usage
+  supos-auth backup /backups/supos-auth-$(date +%F).jsonl
   supos-auth sign --headers GET \"$URL\" | curl -H @- \"$URL\"
 
 Environment of the client commands:
@@ -100,6 +105,12 @@ enum Command {
     /// Manage the keys that tokens are signed with, and the master key that protects the store.
     #[command(subcommand)]
     Key(keys::KeyCommand),
+    /// Write everything that a service stores into a file, while it runs.
+    #[command(after_help = backup::HELP)]
+    Backup(backup::BackupArgs),
+    /// Make a new store from a backup.
+    #[command(after_help = restore::HELP)]
+    Restore(restore::RestoreArgs),
     /// Sign a call as an app does: for scripts, and to see why a client's signature is refused.
     #[command(override_usage = sign::USAGE, after_help = sign::EXAMPLES)]
     Sign(sign::SignArgs),
@@ -153,6 +164,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         // Rewrapping is local and has no use for a runtime.
         Command::Key(keys::KeyCommand::Rewrap(args)) => keys::rewrap(&args),
         Command::Key(keys::KeyCommand::Signing(command)) => as_client(keys::run(command)),
+        Command::Backup(args) => as_client(backup::run(&args)),
+        Command::Restore(args) => restore::run(&args),
         // It calls nobody.
         Command::Sign(args) => sign::run(&args),
     }

@@ -170,6 +170,7 @@ pub struct Code {
     /// What its use gave out; none: it has not been used.
     pub used: Option<FamilyId>,
     /// Until when it is kept: as long again as it was good, so that a second use is known for one.
+    #[serde(default)]
     pub kept_until: Timestamp,
 }
 

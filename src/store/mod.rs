@@ -418,7 +418,8 @@ pub trait Transfer {
     /// an error soon.
     ///
     /// # Errors
-    /// [`Error::StoreUnavailable`], also when more is written meanwhile than can be told apart from what was there before.
+    /// [`Error::StoreUnavailable`]; [`Error::Precondition`] when another export goes on, or more is written meanwhile than can be kept apart
+    /// from what was there before.
     async fn export(&self, records: mpsc::Sender<Vec<Record>>) -> Result<(), Error>;
 
     /// Whether the store holds no record at all.

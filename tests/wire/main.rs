@@ -11,6 +11,7 @@ mod edge;
 mod errors;
 mod examples;
 mod exchange;
+#[expect(dead_code, reason = "shared with other targets, which use the rest")]
 mod harness;
 mod inspect;
 mod life;

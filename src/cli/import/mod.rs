@@ -4,13 +4,11 @@
 //! - `kinds`: the lines of apps and of users, as the requests that they become
 //! - `reader`: reads the file line by line, on a thread of its own
 //! - `steps`: hands the lines to the call; a file that is not read well to its end never looks like one that is
-//! - `progress`: how far it has come, for whoever waits
 //!
 //! The service stores nothing before the request stream has ended, so that it is enough to drop the call when a line turns out wrong.
 
 mod kinds;
 mod line;
-mod progress;
 mod reader;
 mod steps;
 
@@ -24,7 +22,6 @@ use tonic::{Code, Status};
 pub(crate) use self::kinds::{Apps, Users};
 use self::{
     kinds::{Checked, Kind},
-    progress::Progress,
     reader::{Source, Summary},
     steps::{Sent, Steps},
 };
@@ -32,6 +29,7 @@ use super::{
     AdminArgs,
     connection::Admin,
     failure::Failure,
+    progress::Progress,
     refusal::{Refusal, Violation},
     text::count,
 };
@@ -107,7 +105,7 @@ impl<'a> Import<'a> {
     /// Starts to read; the steps are for the call.
     fn start<K: Kind>(source: Source, admin: &'a Admin, dry_run: bool) -> (Self, Steps<K::Request>) {
         let file = source.name().to_owned();
-        let progress = Progress::new(K::ONE, source.bytes());
+        let progress = Progress::new(source.bytes());
         let (to_call, steps, sent) = steps::channel(K::options(dry_run));
         let reader = tokio::task::spawn_blocking(move || reader::read::<K>(source, &to_call));
         (Self { file, admin, dry_run, reader, sent, progress }, steps)
@@ -179,7 +177,7 @@ async fn upload<K: Kind>(admin: &Admin, steps: Steps<K::Request>, sent: &Sent, p
     let mut last = Checked::default();
     while let Some(answer) = answers.message().await? {
         last = answer.into();
-        progress.set(last.checked, sent.offset_after(last.checked));
+        progress.set(format!("{} checked", count(last.checked, K::ONE)), sent.offset_after(last.checked));
     }
     Ok(last)
 }

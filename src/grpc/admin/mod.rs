@@ -1,6 +1,7 @@
 //! The admin API (docs/administration.md): one file for each service.
 
 mod apps;
+mod backups;
 mod identity_providers;
 mod import;
 mod sessions;
@@ -38,12 +39,13 @@ const DEFAULT_PAGE: usize = 50;
 const MAX_PAGE: usize = 1000;
 
 /// The names of the services, for health.
-pub const SERVICES: [&str; 5] = [
+pub const SERVICES: [&str; 6] = [
     "supos.auth.admin.v1.IdentityProviderService",
     "supos.auth.admin.v1.AppService",
     "supos.auth.admin.v1.UserService",
     "supos.auth.admin.v1.SessionService",
     "supos.auth.admin.v1.SigningKeyService",
+    "supos.auth.admin.v1.BackupService",
 ];
 
 /// Adds the services of the admin API.
@@ -53,7 +55,8 @@ pub fn add_to(routes: &mut RoutesBuilder, gate: &Gate) {
         .add_service(pb::identity_provider_service_server::IdentityProviderServiceServer::new(identity_providers::Service(gate.clone())))
         .add_service(pb::user_service_server::UserServiceServer::new(users::Service(gate.clone())))
         .add_service(pb::session_service_server::SessionServiceServer::new(sessions::Service(gate.clone())))
-        .add_service(pb::signing_key_service_server::SigningKeyServiceServer::new(signing_keys::Service(gate.clone())));
+        .add_service(pb::signing_key_service_server::SigningKeyServiceServer::new(signing_keys::Service(gate.clone())))
+        .add_service(pb::backup_service_server::BackupServiceServer::new(backups::Service(gate.clone())));
 }
 
 /// What is behind a collection's name in a resource name.

@@ -39,6 +39,7 @@ pub(super) const USERS: &[u8] = b"u";
 pub(super) const USER_NAMES: &[u8] = b"n";
 pub(super) const ADMINISTRATORS: &[u8] = b"w";
 pub(super) const SESSIONS: &[u8] = b"s";
+pub(super) const TICKETS: &[u8] = b"t";
 pub(super) const FAMILIES: &[u8] = b"f";
 pub(super) const ENDED_FAMILIES: &[u8] = b"h";
 pub(super) const CODES: &[u8] = b"c";
@@ -86,7 +87,7 @@ pub(super) fn session(id: SessionId) -> Vec<u8> {
 }
 
 pub(super) fn ticket(hash: &BearerHash) -> Vec<u8> {
-    key(b"t", &[hash.as_bytes()])
+    key(TICKETS, &[hash.as_bytes()])
 }
 
 pub(super) fn sessions_of(user: UserId) -> Vec<u8> {
@@ -228,6 +229,12 @@ pub(super) fn linked_at_end(key: &[u8], prefix: usize) -> Option<(AuthorityId, S
 
 pub(super) fn expiry(at: Timestamp, of: &[u8]) -> Vec<u8> {
     key(EXPIRIES, &[&at.millis().to_be_bytes(), of])
+}
+
+/// When to look at what expires, from the key of its expiry.
+pub(super) fn time_of_expiry(expiry: &[u8]) -> Timestamp {
+    let time = expiry.get(EXPIRIES.len()..).and_then(<[u8]>::first_chunk::<8>);
+    Timestamp::from_millis(time.map_or(0, |bytes| u64::from_be_bytes(*bytes)))
 }
 
 /// The key of what expires, from the key of its expiry.

@@ -4,6 +4,8 @@ mod accounts;
 mod authorities;
 mod keys;
 mod logouts;
+mod migration;
+mod new;
 mod sessions;
 mod snapshot;
 mod transfer;
@@ -20,18 +22,22 @@ use std::{
 
 use async_trait::async_trait;
 
+pub use self::new::NewStore;
 use self::{
-    snapshot::Snapshots,
     txn::{Txn, decode, get, unavailable},
     writer::Writer,
 };
 use super::{Identity, Maintenance, SigningKeyStore, Store};
 use crate::core::{Error, clock::Timestamp, model::SigningKey};
 
-/// The format of the records. A store of a newer one is refused.
-const FORMAT: u32 = 1;
+/// The format of the records. A store of an older one is brought to it, one of a newer one is refused.
+const FORMAT: u32 = 2;
 /// How much of the store sled keeps in memory, in bytes. It uses several times as much.
 const CACHE: u64 = 64 * 1024 * 1024;
+/// The store, in the data folder.
+const STORE: &str = "store";
+/// Which process uses the data folder.
+const LOCK: &str = "lock";
 /// How long another process may take to let go of the folder.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How many expiries one purge looks at.
@@ -50,6 +56,11 @@ fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
     Error::StoreUnavailable(format!("{what} {}: {error}", path.display()))
 }
 
+/// Brings a file, or the names in a folder, to disk.
+fn sync(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", path, &error))
+}
+
 impl SledStore {
     /// Opens the store in `folder`, or makes a new one.
     ///
@@ -57,10 +68,25 @@ impl SledStore {
     /// [`Error::StoreUnavailable`], with what to do, when another process has it open, it is damaged, of a newer format, or cannot be read.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
-        let folder_lock = lock(&folder.join("lock"))?;
-        let path = folder.join("store");
-        remove_half_written_snapshots(&path)?;
-        let config = sled::Config::new().path(&path).cache_capacity(CACHE);
+        let folder_lock = lock(&folder.join(LOCK))?;
+        Self::open_at(&folder.join(STORE), folder_lock)
+    }
+
+    /// Opens the store in `folder`, if there is one.
+    ///
+    /// # Errors
+    /// As [`SledStore::open`], and when there is none.
+    pub fn open_existing(folder: &Path) -> Result<Self, Error> {
+        if !folder.join(STORE).is_dir() {
+            return Err(Error::StoreUnavailable(format!("there is no store in {}", folder.display())));
+        }
+        Self::open(folder)
+    }
+
+    /// Opens the store at `path`, or makes a new one there.
+    fn open_at(path: &Path, folder_lock: File) -> Result<Self, Error> {
+        remove_half_written_snapshots(path)?;
+        let config = sled::Config::new().path(path).cache_capacity(CACHE);
         // What this process had open here before may still be on its way to the disk. Only then does sled let go of its own lock, and it
         // does not wait for it.
         let log = path.join("db");
@@ -71,15 +97,16 @@ impl SledStore {
         let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
             .map_err(|_| Error::StoreUnavailable(format!("{} is damaged: restore it from a backup", path.display())))?
             .map_err(unavailable)?;
-        // sled does not sync the names of the files that it makes: without this a power cut could take the whole new store.
-        for directory in [&path, folder] {
-            File::open(directory).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", directory, &error))?;
+        // sled syncs neither its settings nor the names of the files that it makes: without this a power cut could take the whole new
+        // store.
+        for made in [&path.join("conf"), path, path.parent().unwrap_or(path)] {
+            sync(made)?;
         }
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
-        check_format(&db)?;
+        migration::migrate(&db, &file)?;
         let tree = (*db).clone();
         let owed = logouts::count(&tree)?;
-        let writer = Writer::start(db, file, owed).map_err(|error| io_error("cannot start the writer of", &path, &error))?;
+        let writer = Writer::start(db, file, owed).map_err(|error| io_error("cannot start the writer of", path, &error))?;
         Ok(Self { tree, writer, _lock: folder_lock })
     }
 
@@ -119,11 +146,17 @@ fn lock(path: &PathBuf) -> Result<File, Error> {
     let file =
         File::options().create(true).truncate(false).write(true).open(path).map_err(|error| io_error("cannot open", path, &error))?;
     let begun = Instant::now();
+    let mut waiting = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             // A process that was killed lets go a moment after it is gone.
-            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => wait_a_moment(),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => {
+                if !std::mem::replace(&mut waiting, true) {
+                    tracing::info!(file = %path.display(), "waiting for another process to let go of the store");
+                }
+                wait_a_moment();
+            }
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::StoreUnavailable(format!(
                     "another supos-auth has {} open: stop that one first, or give this one another --data-dir",
@@ -158,20 +191,6 @@ fn remove_half_written_snapshots(path: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn check_format(db: &sled::Db) -> Result<(), Error> {
-    match get::<u32>(db, keys::FORMAT)? {
-        Some(FORMAT) => Ok(()),
-        Some(other) => Err(Error::StoreUnavailable(format!(
-            "the store has format {other}, and this supos-auth knows formats up to {FORMAT}: run the version that wrote it, or a newer one"
-        ))),
-        None => {
-            let mut txn = Txn::new(db);
-            txn.put(keys::FORMAT, &FORMAT)?;
-            txn.apply(&Snapshots::default()).map(|_| ())
-        }
-    }
 }
 
 impl Store for SledStore {}

@@ -40,6 +40,8 @@ fn rank(key: &[u8]) -> Option<usize> {
     KINDS.iter().position(|kind| key.starts_with(kind))
 }
 
+/// A key and what it held.
+type Entry = (Vec<u8>, sled::IVec);
 /// What a key held; none: nothing.
 type Before = Option<sled::IVec>;
 
@@ -114,7 +116,7 @@ impl Snapshots {
 
 impl Snapshot {
     /// The next records as they were, about `limit` of them; none when all have been read.
-    pub(super) fn read(&self, tree: &sled::Tree, limit: usize) -> Result<Option<Vec<(Vec<u8>, sled::IVec)>>, Error> {
+    pub(super) fn read(&self, tree: &sled::Tree, limit: usize) -> Result<Option<Vec<Entry>>, Error> {
         let gone = || Error::Internal("the snapshot has gone".into());
         let (rank, after) = self.0.lock().as_ref().ok_or_else(gone)?.position.clone();
         let Some(kind) = KINDS.get(rank).copied() else { return Ok(None) };

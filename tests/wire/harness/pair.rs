@@ -5,7 +5,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     time::Instant,
 };
 
@@ -30,6 +30,14 @@ pub(crate) struct Setup {
     pub(crate) public_url: Option<String>,
     /// How many proxies stand in front of Envoy, whose word on the client's address it takes.
     pub(crate) trusted_hops: u8,
+    /// Whether there is no Envoy.
+    pub(crate) alone: bool,
+    /// Further environment of the service.
+    pub(crate) environment: Vec<(String, OsString)>,
+    /// The program, with its arguments, that the service is started by.
+    pub(crate) under: Vec<OsString>,
+    /// Where the service keeps its data, if not in the pair's own folder.
+    pub(crate) data: Option<PathBuf>,
 }
 
 impl Setup {
@@ -60,7 +68,7 @@ pub(crate) struct Pair {
     // Keeps the port ours: Envoy shares it by `SO_REUSEPORT`, nobody else may.
     _reservation: TcpSocket,
     http: SocketAddr,
-    envoy: Process,
+    envoy: Option<Process>,
     pub(crate) clock: Option<Clock>,
     pub(crate) service_log: Log,
     pub(crate) envoy_log: Log,
@@ -74,7 +82,7 @@ impl Pair {
         let clock = setup.movable_clock.then(|| Clock::new(folder.path().join("clock")));
         let (service_log, envoy_log) = (Log::default(), Log::default());
         let (service, listening) = start_service(&setup, folder.path(), http, clock.as_ref(), &service_log)?;
-        let envoy = start_envoy(&setup, folder.path(), http, &envoy_log)?;
+        let envoy = if setup.alone { None } else { Some(start_envoy(&setup, folder.path(), http, &envoy_log)?) };
         let mut pair = Self {
             folder,
             setup,
@@ -114,7 +122,7 @@ impl Pair {
 
     /// Where the service keeps its data.
     pub(crate) fn data(&self) -> PathBuf {
-        data(self.folder.path())
+        data(&self.setup, self.folder.path())
     }
 
     pub(crate) fn public_url(&self) -> String {
@@ -136,29 +144,43 @@ impl Pair {
         self.service.take().expect("the service runs").kill();
     }
 
-    /// Starts the service again on the same data, as `change` has set it up.
-    pub(crate) fn start_again(&mut self, change: impl FnOnce(&mut Setup)) {
-        change(&mut self.setup);
-        let started = start_service(&self.setup, self.folder.path(), self.http, self.clock.as_ref(), &self.service_log);
-        let (service, listening) = started.unwrap_or_else(|error| panic!("{error}"));
-        self.service = Some(service);
-        self.listening = listening;
-        self.await_readiness().unwrap_or_else(|error| panic!("{error}"));
-    }
-
-    /// Waits until a call gets through Envoy to the service.
-    fn await_readiness(&mut self) -> Result<(), String> {
+    /// Waits until the service has ended by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match raw::status_of(self.http, "/oauth2/jwks") {
+            if let Some(status) = self.service.as_mut().expect("the service was started").exited() {
+                self.service = None;
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the service does not end\n{}", self.logs(0, 0));
+            pause();
+        }
+    }
+
+    /// Starts the service again on the same data, as `change` has set it up, or gives what it has logged where it does not start.
+    pub(crate) fn start_again(&mut self, change: impl FnOnce(&mut Setup)) -> Result<(), String> {
+        change(&mut self.setup);
+        let (service, listening) = start_service(&self.setup, self.folder.path(), self.http, self.clock.as_ref(), &self.service_log)?;
+        self.service = Some(service);
+        self.listening = listening;
+        self.await_readiness()
+    }
+
+    /// Waits until a call gets through to the service.
+    fn await_readiness(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        let (address, target) = if self.setup.alone { (self.listening.ops, "/readyz") } else { (self.http, "/oauth2/jwks") };
+        loop {
+            match raw::status_of(address, target) {
                 Some(200) => return Ok(()),
-                status if Instant::now() > deadline => {
-                    return Err(format!("Envoy answers {status:?} to /oauth2/jwks\n{}", self.logs(0, 0)));
-                }
+                status if Instant::now() > deadline => return Err(format!("{target}: {status:?}\n{}", self.logs(0, 0))),
                 _ => {}
             }
-            if let Some(status) = self.envoy.exited() {
+            if let Some(status) = self.envoy.as_mut().and_then(Process::exited) {
                 return Err(format!("Envoy has ended: {status}\n{}", self.logs(0, 0)));
+            }
+            if let Some(status) = self.service.as_mut().and_then(Process::exited) {
+                return Err(format!("the service has ended: {status}\n{}", self.logs(0, 0)));
             }
             pause();
         }
@@ -176,8 +198,8 @@ fn edge(folder: &Path) -> PathBuf {
     folder.join("edge.sock")
 }
 
-fn data(folder: &Path) -> PathBuf {
-    folder.join("data")
+fn data(setup: &Setup, folder: &Path) -> PathBuf {
+    setup.data.clone().unwrap_or_else(|| folder.join("data"))
 }
 
 /// A port that nobody else can bind, except by `SO_REUSEPORT` as Envoy does.
@@ -196,16 +218,20 @@ fn start_service(setup: &Setup, folder: &Path, http: SocketAddr, clock: Option<&
         ["serve", "--dev", "--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"].map(OsString::from).into();
     arguments
         .extend(["--log-format", "json", "--public-url", &public_url, "--edge-listen", &edge_listen, "--data-dir"].map(OsString::from));
-    arguments.push(data(folder).into_os_string());
+    arguments.push(data(setup, folder).into_os_string());
     arguments.extend(setup.arguments.iter().map(OsString::from));
     let mut environment = clock.map(Clock::environment).unwrap_or_default();
+    environment.extend(setup.environment.iter().cloned());
     // All tests come from one address. A test of its own limits gives them as arguments, which go first.
     for setting in ["SUPOS_AUTH_FAILURES_PER_ADDRESS", "SUPOS_AUTH_FAILURES_PER_GOOD_ADDRESS"] {
         environment.push((setting.to_owned(), "1000000".into()));
     }
 
     let mark = log.mark();
-    let service = Process::start(env!("CARGO_BIN_EXE_supos-auth").as_ref(), folder, arguments, &environment, log);
+    let mut command = setup.under.clone();
+    command.push(env!("CARGO_BIN_EXE_supos-auth").into());
+    command.extend(arguments);
+    let service = Process::start(&command[0], folder, command[1..].to_vec(), &environment, log);
     let all = || log.since(mark).join("\n");
     let address = |listener: &str| {
         let found = log.wait_for(mark, |line| listening(line, listener));

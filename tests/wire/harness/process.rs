@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,46 +26,62 @@ const WRAPPER: &str = r#"
 
 /// The lines that a process has written so far, to standard output and standard error.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<(Mutex<Vec<String>>, Condvar)>);
+pub(crate) struct Log(Arc<(Mutex<Output>, Condvar)>);
+
+#[derive(Default)]
+struct Output {
+    lines: Vec<String>,
+    /// How many pipes may still bring more.
+    open: usize,
+}
 
 impl Log {
     /// Every line from `mark` on.
     pub(crate) fn since(&self, mark: usize) -> Vec<String> {
-        let lines = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.get(mark..).unwrap_or_default().to_vec()
+        self.output().lines.get(mark..).unwrap_or_default().to_vec()
     }
 
     /// A mark for `since` and `wait_for`: what is written from now on.
     pub(crate) fn mark(&self) -> usize {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.output().lines.len()
     }
 
-    /// The first value that `find` makes of a line from `mark` on, waiting for the line to be written.
+    fn output(&self) -> MutexGuard<'_, Output> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first value that `find` makes of a line from `mark` on, waiting for the line to be written, or for the end of the process.
     pub(crate) fn wait_for<T>(&self, mark: usize, find: impl Fn(&str) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + PATIENCE;
-        let mut lines = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut output = self.output();
         let mut seen = mark;
         loop {
-            if let Some(found) = lines.iter().skip(seen).find_map(|line| find(line)) {
+            if let Some(found) = output.lines.iter().skip(seen).find_map(|line| find(line)) {
                 return Some(found);
             }
-            seen = seen.max(lines.len());
+            if output.open == 0 {
+                return None;
+            }
+            seen = seen.max(output.lines.len());
             let left = deadline.checked_duration_since(Instant::now())?;
-            lines = self.0.1.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+            output = self.0.1.wait_timeout(output, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     fn follow(&self, source: impl Read + Send + 'static) {
         let log = self.clone();
+        log.output().open += 1;
         std::thread::spawn(move || {
             let mut reader = BufReader::new(source);
             let mut line = Vec::new();
             while matches!(reader.read_until(b'\n', &mut line), Ok(length) if length > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                log.0.0.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+                log.output().lines.push(text);
                 log.0.1.notify_all();
                 line.clear();
             }
+            log.output().open -= 1;
+            log.0.1.notify_all();
         });
     }
 }

@@ -107,9 +107,15 @@ impl World {
 
     /// As `restart`, with other settings.
     pub(crate) fn restart_with(&mut self, end: impl FnOnce(&mut Pair), change: impl FnOnce(&mut Setup)) {
+        self.try_to_restart_with(end, change).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// As `restart_with`, giving what the service has logged where it does not start.
+    pub(crate) fn try_to_restart_with(&mut self, end: impl FnOnce(&mut Pair), change: impl FnOnce(&mut Setup)) -> Result<(), String> {
         end(self);
-        self.start_again(change);
+        self.start_again(change)?;
         self.channel = channel(self);
+        Ok(())
     }
 
     /// Moves the service's clock by so many seconds.
@@ -288,7 +294,14 @@ impl Drop for World {
         if std::thread::panicking() {
             // Captured by the test runner, and shown because the test has failed.
             eprintln!("{}", self.logs(self.marks.0, self.marks.1));
+            return;
         }
+        let panics: Vec<String> = self.service_log.since(self.marks.0).into_iter().filter(|line| line.contains("panicked at")).collect();
+        assert!(panics.is_empty(), "a thread of the service has panicked: {panics:#?}");
+        // What sled keeps in a file of its own it never syncs.
+        let blobs = self.data().join("store/blobs");
+        let blobs = blobs.read_dir().map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>());
+        assert!(blobs.as_ref().is_ok_and(Vec::is_empty) || blobs.is_err(), "records that are too large: {blobs:?}");
     }
 }
 

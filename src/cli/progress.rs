@@ -1,4 +1,4 @@
-//! How far an import has come, on standard error: a bar at a terminal, a line now and then elsewhere.
+//! How far a long command has come, on standard error: a bar at a terminal, a line now and then elsewhere.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -7,13 +7,10 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::text::count;
-
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// Shows progress. The share is that of the file's bytes, as nobody knows its lines beforehand.
+/// Shows progress. The share is that of the file's bytes, as nobody knows its lines beforehand; none where nobody knows these either.
 pub(super) struct Progress {
-    one: &'static str,
     bytes: Option<u64>,
     shown: Shown,
 }
@@ -24,14 +21,13 @@ enum Shown {
 }
 
 impl Progress {
-    pub(super) fn new(one: &'static str, bytes: Option<u64>) -> Self {
+    pub(super) fn new(bytes: Option<u64>) -> Self {
         let shown = if io::stderr().is_terminal() { Shown::Bar(bar(bytes)) } else { Shown::Lines { last: Instant::now() } };
-        Self { one, bytes, shown }
+        Self { bytes, shown }
     }
 
-    /// So many lines have been checked, which are so many bytes.
-    pub(super) fn set(&mut self, checked: u64, offset: u64) {
-        let text = format!("{} checked", count(checked, self.one));
+    /// So much has been done, which is so many bytes.
+    pub(super) fn set(&mut self, text: String, offset: u64) {
         match &mut self.shown {
             Shown::Bar(bar) => {
                 bar.set_position(offset);

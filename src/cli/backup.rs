@@ -1,0 +1,163 @@
+//! `supos-auth backup`: everything that a service stores, as a file.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufReader, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process,
+};
+
+use clap::Args;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::{AdminArgs, failure::Failure, progress::Progress, text::count};
+use crate::{
+    app,
+    backup::{self, Piece},
+    grpc::pb::supos::auth::admin::v1 as pb,
+};
+
+pub(crate) const HELP: &str = "\
+The file holds everything as it was at one moment: apps, users, sessions, tokens' families,
+signing keys. Secrets in it are sealed, passwords and codes hashed. It is JSON Lines, described
+in docs/backup.md. Whoever has it and the master key has everything: keep the two apart.
+
+The MASTER KEY IS NOT IN IT. Without that key no service starts on what is restored. Keep a copy
+of the key file, once, in another place than the backups.
+
+Examples:
+  supos-auth backup /backups/supos-auth-$(date +%F).jsonl
+  supos-auth backup --data-dir /var/lib/supos-auth /backups/before-upgrade.jsonl   # stopped service";
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// The file to write. It must not be there yet.
+    file: PathBuf,
+    /// Read the store in this data directory, of a stopped service, and ask no service.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// The JSON of a backup that went well.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Taken {
+    file: String,
+    records: u64,
+    bytes: u64,
+}
+
+/// So many bytes, for people.
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit behind the point")]
+pub(crate) fn size(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
+}
+
+/// A file that gets its name once it is whole. Until then it is beside it under another, and goes if it never is.
+#[derive(Debug)]
+struct Unfinished {
+    file: File,
+    path: PathBuf,
+    name: PathBuf,
+    bytes: u64,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Once it has its name there is none of this one any more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Unfinished {
+    /// Begins a file that only its owner can read.
+    fn create(name: &Path) -> Result<Self, Failure> {
+        let refuse = || Failure::new(format!("{} is there already", name.display())).hint("Name another file: a backup replaces none.");
+        if fs::symlink_metadata(name).is_ok() {
+            return Err(refuse());
+        }
+        let mut path = name.as_os_str().to_owned();
+        path.push(format!(".unfinished-{}", process::id()));
+        let path = PathBuf::from(path);
+        let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = created.map_err(|error| Failure::from_io(format_args!("write {}", path.display()), &error))?;
+        Ok(Self { file, path, name: name.to_owned(), bytes: 0 })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.bytes += bytes.len() as u64;
+        self.file.write_all(bytes).map_err(|error| self.cannot("write", &error))
+    }
+
+    fn cannot(&self, what: &str, error: &io::Error) -> Failure {
+        Failure::from_io(format_args!("{what} {}", self.name.display()), error)
+    }
+
+    /// Brings the file to disk, reads it as a restore would, and gives it its name.
+    fn finish(self) -> Result<Taken, Failure> {
+        self.file.sync_all().map_err(|error| self.cannot("write", &error))?;
+        let read = File::open(&self.path).map_err(|error| self.cannot("read", &error))?;
+        let summary = backup::check(BufReader::with_capacity(1 << 20, read), |_, _| {})
+            .map_err(|error| Failure::new(format!("the backup did not arrive as it was sent: {error}")).hint("Try again."))?;
+        match fs::hard_link(&self.path, &self.name) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(self.cannot("write", &error)),
+            // Some file systems have no links.
+            Err(_) => fs::rename(&self.path, &self.name).map_err(|error| self.cannot("write", &error))?,
+        }
+        let folder = self.name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| self.cannot("write", &error))?;
+        Ok(Taken { file: self.name.display().to_string(), records: summary.records, bytes: self.bytes })
+    }
+}
+
+/// Takes a backup.
+pub(crate) async fn run(args: &BackupArgs) -> Result<(), Failure> {
+    let mut file = Unfinished::create(&args.file)?;
+    let mut progress = Progress::new(None);
+    let interrupted = Failure::new("interrupted: there is no backup");
+    tokio::select! {
+        received = receive(args, &mut file, &mut progress) => received?,
+        _ = tokio::signal::ctrl_c() => return Err(interrupted),
+    }
+    let taken = file.finish()?;
+    progress.clear();
+    let sentence = format!("{}: {} ({})", taken.file, count(taken.records, "record"), size(taken.bytes));
+    args.admin.output().summary(&taken, &sentence)
+}
+
+async fn receive(args: &BackupArgs, file: &mut Unfinished, progress: &mut Progress) -> Result<(), Failure> {
+    let mut note = |file: &mut Unfinished, bytes: &[u8], records| {
+        file.write(bytes)?;
+        progress.set(format!("{} ({})", count(records, "record"), size(file.bytes)), file.bytes);
+        Ok::<(), Failure>(())
+    };
+    match &args.data_dir {
+        Some(data_dir) => {
+            let (pieces, mut taken) = mpsc::channel::<Piece>(2);
+            let take = async {
+                let taken = app::backup(data_dir, pieces).await;
+                taken.map_err(|error| Failure::from_error("there is no backup", &*error))
+            };
+            let keep = async {
+                while let Some(piece) = taken.recv().await {
+                    note(file, &piece.bytes, piece.records)?;
+                }
+                Ok(())
+            };
+            tokio::try_join!(take, keep)?;
+        }
+        None => {
+            let admin = args.admin.sign_on().await?;
+            let mut pieces = admin.call(admin.backups().take_backup(pb::TakeBackupRequest {})).await?;
+            while let Some(piece) = admin.connection().next(&mut pieces).await? {
+                note(file, &piece.chunk, u64::try_from(piece.records).unwrap_or_default())?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! `supos-auth restore`: a new store from a backup.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{
+    failure::Failure,
+    output::{Format, Output},
+    progress::Progress,
+    text::count,
+};
+use crate::app;
+
+pub(crate) const HELP: &str = "\
+The whole file is read and checked before anything is made. The store is there once all of it is
+on disk, and not before: a restore that was broken off leaves none, and is done anew.
+
+The MASTER KEY IS NOT IN THE BACKUP. Start the service with the key that the backed-up one had.
+
+Example:
+  supos-auth restore /backups/supos-auth-2026-01-31.jsonl --data-dir /var/lib/supos-auth";
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup.
+    file: PathBuf,
+    /// The data directory to make the store in. It must not have one.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+}
+
+/// Restores a backup.
+pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
+    let bytes =
+        std::fs::metadata(&args.file).map_err(|error| Failure::from_io(format_args!("read {}", args.file.display()), &error))?.len();
+    let mut progress = Progress::new(Some(bytes.saturating_mul(2)));
+    let restored = app::restore(&args.file, &args.data_dir, |stage, records, offset| {
+        let (what, before) = match stage {
+            app::RestoreStage::Checking => ("checked", 0),
+            app::RestoreStage::Storing => ("restored", bytes),
+        };
+        progress.set(format!("{} {what}", count(records, "record")), before.saturating_add(offset));
+    });
+    progress.clear();
+    let summary = restored.map_err(|error| Failure::from_error("nothing was restored", &*error))?;
+    Output::new(Format::Table).done(&format!(
+        "restored {} into {}: start the service with the master key that it had",
+        count(summary.records, "record"),
+        args.data_dir.display()
+    ))
+}

@@ -1,0 +1,87 @@
+//! A store that is being made from a backup: it is nowhere until it is whole.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{LOCK, STORE, SledStore, io_error, lock, sync};
+use crate::core::Error;
+
+/// Where the store is until it is whole, in the data folder.
+const UNFINISHED: &str = "restore.unfinished";
+
+/// A store that is being made. It goes when it is not finished.
+#[derive(Debug)]
+pub struct NewStore {
+    folder: PathBuf,
+    store: SledStore,
+    /// Of the data folder. The store has one of its own until then.
+    _lock: File,
+}
+
+impl NewStore {
+    /// Whether a store could be made in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when there is one already.
+    pub fn check_place(folder: &Path) -> Result<(), Error> {
+        match fs::symlink_metadata(folder.join(STORE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_error("cannot look into", folder, &error)),
+            Ok(_) => Err(Error::StoreUnavailable(format!(
+                "there is a store in {} already, and none is replaced: name another folder, or move that one away",
+                folder.display()
+            ))),
+        }
+    }
+
+    /// Begins a store in `folder`, which is there. What an earlier one has left there that was broken off is removed.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when there is a store already, or it cannot be made.
+    pub fn begin(folder: &Path) -> Result<Self, Error> {
+        let taken = lock(&folder.join(LOCK))?;
+        Self::check_place(folder)?;
+        remove_unfinished(folder)?;
+        Ok(Self { folder: folder.to_owned(), store: SledStore::open(&folder.join(UNFINISHED))?, _lock: taken })
+    }
+
+    /// The store.
+    #[must_use]
+    pub const fn store(&self) -> &SledStore {
+        &self.store
+    }
+
+    /// Puts the store where it is looked for, once all of it is on disk.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub fn finish(self) -> Result<(), Error> {
+        let made = self.folder.join(UNFINISHED).join(STORE);
+        for entry in fs::read_dir(&made).map_err(|error| io_error("cannot read", &made, &error))? {
+            sync(&entry.map_err(|error| io_error("cannot read", &made, &error))?.path())?;
+        }
+        sync(&made)?;
+        let store = self.folder.join(STORE);
+        fs::rename(&made, &store).map_err(|error| io_error("cannot make", &store, &error))?;
+        sync(&self.folder)
+    }
+}
+
+fn remove_unfinished(folder: &Path) -> Result<(), Error> {
+    let unfinished = folder.join(UNFINISHED);
+    match fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("cannot remove", &unfinished, &error)),
+        _ => Ok(()),
+    }
+}
+
+impl Drop for NewStore {
+    fn drop(&mut self) {
+        if let Err(error) = remove_unfinished(&self.folder) {
+            tracing::warn!("what was not restored is left behind: {error}");
+        }
+    }
+}
