@@ -131,6 +131,10 @@ pub(crate) fn broken(good: Db, fault: Fault) -> Db {
 
 #[async_trait]
 impl Database for Broken {
+    async fn another(&self) -> Db {
+        broken(self.good.another().await, self.fault)
+    }
+
     async fn open(&self) -> Handle {
         Arc::new(BrokenStore { good: self.good.open().await, fault: self.fault, seen: Mutex::default() })
     }

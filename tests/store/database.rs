@@ -24,6 +24,9 @@ pub(crate) type Db = Arc<dyn Database>;
 /// Where a store keeps its records.
 #[async_trait]
 pub(crate) trait Database: Send + Sync {
+    /// Another empty database of this kind.
+    async fn another(&self) -> Db;
+
     /// Opens the store.
     async fn open(&self) -> Handle;
 
@@ -47,6 +50,10 @@ pub(crate) fn sled() -> Db {
 
 #[async_trait]
 impl Database for Sled {
+    async fn another(&self) -> Db {
+        sled()
+    }
+
     async fn open(&self) -> Handle {
         Arc::new(SledStore::open(self.0.path()).unwrap())
     }

@@ -8,12 +8,13 @@
 mod broken;
 mod checks;
 mod database;
+mod model;
 #[path = "../postgres_server/mod.rs"]
 #[expect(dead_code, reason = "no check stops the server")]
 mod postgres_server;
 mod scene;
 
-use broken::{FAULTS, broken};
+use broken::{FAULTS, Fault, broken};
 use checks::Check;
 use database::{Db, sled};
 
@@ -125,6 +126,9 @@ suite! {
         a_store_that_was_never_used_is_empty,
         an_export_that_nobody_receives_ends,
     }
+    random {
+        whatever_is_done_the_store_and_the_model_agree,
+    }
     races {
         a_code_redeemed_by_many_at_once_has_one_winner,
         a_refresh_token_used_by_many_at_once_has_one_successor,
@@ -154,5 +158,43 @@ async fn a_store_that_breaks_a_promise_does_not_stand_the_suite() {
         let check = CHECKS.iter().find(|known| known.name == *check).unwrap_or_else(|| panic!("{check} is no check"));
         assert!(stands(check, sled()).await, "{}: a good store", check.name);
         assert!(!stands(check, broken(sled(), *fault)).await, "{fault:?} is not caught by {}", check.name);
+    }
+}
+
+/// How many rounds G4 of the security goals asks for.
+const MANY: usize = 10_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: three races of 10,000 rounds"]
+async fn g4_ten_thousand_races_have_one_winner_each() {
+    checks::races::race_for_codes(sled(), MANY).await;
+    checks::races::race_for_refresh(sled(), MANY).await;
+    checks::races::race_to_use_once(sled(), MANY).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: a thousand histories of a hundred steps"]
+async fn a_thousand_histories_agree_with_the_model() {
+    checks::random::histories(sled(), 1000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: histories for every fault until it shows"]
+async fn the_model_alone_sees_every_fault_that_it_could() {
+    let unseen = [
+        Fault::CodeIsRaced,
+        Fault::UpdateIsLost,
+        Fault::BatchIsHalfDone,
+        Fault::PagesOverlap,
+        Fault::UseIsRaced,
+        Fault::UsageIsDoubled,
+        Fault::LinkIsOverwritten,
+        Fault::AnyNumberWaits,
+        Fault::LastKeyRetires,
+        Fault::ExportIsNotWhole,
+    ];
+    for (fault, _) in FAULTS.iter().filter(|(fault, _)| !unseen.contains(fault)) {
+        let histories = checks::random::histories(broken(sled(), *fault), 20 * checks::random::HISTORIES);
+        assert!(tokio::spawn(histories).await.is_err(), "{fault:?} is not seen");
     }
 }

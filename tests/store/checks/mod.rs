@@ -5,6 +5,7 @@ pub(crate) mod authorities;
 pub(crate) mod codes;
 pub(crate) mod logouts;
 pub(crate) mod races;
+pub(crate) mod random;
 pub(crate) mod refresh;
 pub(crate) mod sessions;
 pub(crate) mod transfer;

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{
     authorities::{authority, waiting},
+    races::race,
     upkeep::key,
 };
 use crate::{
@@ -71,12 +72,7 @@ async fn fill(scene: &Scene) {
     store.register_authority(waiting("w", "n", at(1)), at(1)).await.unwrap();
     let link = Link { user: scene.user.id, origin: LinkOrigin::Name, created_at: at(1) };
     store.link_user(authority.id, "subject".to_owned(), link).await.unwrap();
-    let mut using = tokio::task::JoinSet::new();
-    for _ in 0..TRANSFER_BATCH + 10 {
-        let store = store.clone();
-        using.spawn(async move { store.use_once(new_hash(), at(500)).await.unwrap() });
-    }
-    using.join_all().await;
+    race(scene.handles(), TRANSFER_BATCH + 10, |store, _| async move { store.use_once(new_hash(), at(500)).await }).await;
     store.set_identity(Identity { origin: Origin::Production, root: Sealed::from_bytes(vec![4; 40]) }).await.unwrap();
 }
 
@@ -109,7 +105,7 @@ pub(crate) async fn an_export_has_every_record_once_in_the_documented_order(db: 
 }
 
 pub(crate) async fn what_is_exported_makes_the_same_store_elsewhere(db: Db) {
-    let other = crate::database::sled();
+    let other = db.another().await;
     let scene = Scene::new(&db).await;
     fill(&scene).await;
     let records = export(&scene.store).await;
