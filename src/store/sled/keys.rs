@@ -8,7 +8,7 @@
 //! | `w` user id | nothing: he is an enabled administrator |
 //! | `s` session id | the session |
 //! | `t` hash of a ticket | its session's id |
-//! | `x` user id, session id | nothing: the session is his |
+//! | `x` user id, session id | when the session is looked at next: it is his |
 //! | `f` session id, number | the family |
 //! | `h` session id, hash | a family that was ended by a replay: its app is told when the session ends |
 //! | `l` logout id | a call that is owed to an app |

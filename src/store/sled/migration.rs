@@ -90,8 +90,8 @@ fn again<T: Serialize + DeserializeOwned>(txn: &mut Txn<'_>, key: &[u8], value: 
     txn.put(key, &decode::<T>(value)?)
 }
 
-/// Format 2: ids and hashes are bytes and not lists of numbers, a code has the time until which it is kept, and what was used up has the
-/// time until which it is remembered.
+/// Format 2: ids and hashes are bytes and not lists of numbers, a code has the time until which it is kept, what was used up has the time
+/// until which it is remembered, and where it is noted whose a session is, it is noted when it is looked at next.
 fn from_1(db: &sled::Db) -> Result<(), Error> {
     each(db, b"", |txn, key, value| match key.split_at_checked(1).map(|(kind, _)| kind) {
         Some(keys::APPS) => again::<App>(txn, key, value),
@@ -105,7 +105,7 @@ fn from_1(db: &sled::Db) -> Result<(), Error> {
         Some(keys::AUTHORITIES) => again::<Authority>(txn, key, value),
         Some(keys::AUTHORITY_NAMES) => again::<AuthorityId>(txn, key, value),
         Some(keys::LINKS) => again::<Link>(txn, key, value),
-        // The time of both was in the index alone.
+        // These times were in the index alone.
         Some(keys::EXPIRIES) => {
             let (at, of) = (keys::time_of_expiry(key), keys::expiring(key));
             if of.starts_with(keys::CODES)
@@ -114,6 +114,10 @@ fn from_1(db: &sled::Db) -> Result<(), Error> {
                 txn.put(of, &Code { kept_until: at, ..code })
             } else if of.starts_with(keys::USED) && txn.has(of)? {
                 txn.put::<Timestamp>(of, &at)
+            } else if of.starts_with(keys::SESSIONS)
+                && let Some(session) = txn.get::<Session>(of)?
+            {
+                txn.put::<Timestamp>(&keys::session_of(session.user, session.id), &at)
             } else {
                 Ok(())
             }

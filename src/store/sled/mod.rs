@@ -29,7 +29,7 @@ use self::{
     txn::{Txn, decode, get, unavailable},
     writer::Writer,
 };
-use super::{Identity, Maintenance, SigningKeyStore, Store};
+use super::{Identity, Maintenance, SigningKeyStore, Store, newest_signing_key};
 use crate::core::{Error, clock::Timestamp, model::SigningKey};
 
 /// The format of the records. A store of an older one is brought to it, one of a newer one is refused.
@@ -248,8 +248,17 @@ impl SigningKeyStore for SledStore {
         Ok(keys.into_iter().map(|(_, key)| key).collect())
     }
 
-    async fn add_signing_key(&self, key: SigningKey) -> Result<(), Error> {
-        self.run(move |txn| txn.put(&keys::signing_key(&key.kid), &key)).await
+    async fn add_signing_key(&self, key: SigningKey, newest: Option<String>) -> Result<bool, Error> {
+        self.run(move |txn| {
+            let keys: Result<Vec<_>, Error> = txn.keys(keys::SIGNING_KEYS).map(|key| txn.get::<SigningKey>(&key?)).collect();
+            let keys: Vec<SigningKey> = keys?.into_iter().flatten().collect();
+            let is_newest = newest_signing_key(&keys).map(|key| &key.kid) == newest.as_ref();
+            if is_newest {
+                txn.put(&keys::signing_key(&key.kid), &key)?;
+            }
+            Ok(is_newest)
+        })
+        .await
     }
 
     async fn retire_signing_key(
@@ -288,6 +297,14 @@ impl SigningKeyStore for SledStore {
 impl Maintenance for SledStore {
     async fn identity(&self) -> Result<Option<Identity>, Error> {
         self.get(keys::IDENTITY)
+    }
+
+    async fn found(&self, identity: Identity) -> Result<Identity, Error> {
+        self.run(move |txn| match txn.get(keys::IDENTITY)? {
+            Some(known) => Ok(known),
+            None => txn.put(keys::IDENTITY, &identity).map(|()| identity),
+        })
+        .await
     }
 
     async fn set_identity(&self, identity: Identity) -> Result<(), Error> {

@@ -17,11 +17,16 @@ use crate::{
 
 /// Opens a session.
 pub(super) fn open(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
-    let at = keys::session(session.id);
-    txn.put_raw(&keys::expiry(session.ends_at(), &at), Vec::new());
+    look_again(txn, session)?;
     txn.put(&keys::ticket(&session.ticket), &session.id)?;
-    txn.put_raw(&keys::session_of(session.user, session.id), Vec::new());
-    txn.put(&at, session)
+    txn.put(&keys::session(session.id), session)
+}
+
+/// Notes when to look whether a session has ended, and where that is noted.
+fn look_again(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
+    let at = session.ends_at();
+    txn.put_raw(&keys::expiry(at, &keys::session(session.id)), Vec::new());
+    txn.put(&keys::session_of(session.user, session.id), &at)
 }
 
 /// Ends a session, and owes its apps that they are told.
@@ -34,9 +39,14 @@ fn end(txn: &mut Txn<'_>, session: &Session, now: Timestamp) -> Result<(), Error
             txn.remove(&key);
         }
     }
-    txn.remove(&keys::session_of(session.user, session.id));
+    let (at, of_user) = (keys::session(session.id), keys::session_of(session.user, session.id));
+    // One that cannot be read must not keep the session from being ended: it is found when its time comes.
+    if let Ok(Some(look_at)) = txn.get::<Timestamp>(&of_user) {
+        txn.remove(&keys::expiry(look_at, &at));
+    }
+    txn.remove(&of_user);
     txn.remove(&keys::ticket(&session.ticket));
-    txn.remove(&keys::session(session.id));
+    txn.remove(&at);
     Ok(())
 }
 
@@ -88,7 +98,7 @@ pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<()
     if key.starts_with(keys::SESSIONS) {
         if let Some(session) = txn.get::<Session>(key)? {
             if session.is_alive(now) {
-                txn.put_raw(&keys::expiry(session.ends_at(), key), Vec::new());
+                look_again(txn, &session)?;
             } else {
                 end(txn, &session, now)?;
             }

@@ -31,7 +31,7 @@ pub(super) const KINDS: [&[u8]; 14] = [
     keys::IDENTITY,
 ];
 /// How much may be kept, in bytes.
-const MOST_KEPT: usize = 128 * 1024 * 1024;
+const MOST_KEPT: usize = 64 * 1024 * 1024;
 /// About what keeping a key costs besides its own bytes and its value's.
 const OVERHEAD: usize = 100;
 

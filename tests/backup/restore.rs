@@ -1,0 +1,312 @@
+//! A backup of a service at work, and a service on what was restored from it.
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use serde_json::Value;
+use supos_auth::grpc::pb::supos::auth::admin::v1::{TakeBackupRequest, backup_service_client::BackupServiceClient};
+use tempfile::TempDir;
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+
+use crate::harness::{
+    App, Call, Op, Who, authorize, exchange, native, now,
+    process::{Log, Process},
+    refresh,
+    sign::{Signed, signed},
+    valid,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_supos-auth");
+
+/// A folder with a master key, and demo services whose data is in it.
+struct Site {
+    folder: TempDir,
+    log: Log,
+}
+
+/// A running service.
+struct Service {
+    process: Process,
+    server: String,
+    channel: Channel,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
+        let site = Self { folder, log: Log::default() };
+        fs::write(site.path("master-key"), [7; 32]).expect("written");
+        fs::write(site.path("password"), "admin-password").expect("written");
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// Starts the demo on the data in `data`. To be called inside a runtime, which the channel needs.
+    fn start(&self, data: &str) -> Service {
+        let arguments = ["serve", "--dev", "--ops-listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--log-format", "json"];
+        let paths = ["--data-dir", &self.text(data), "--master-key-file", &self.text("master-key")].map(OsString::from);
+        let mark = self.log.mark();
+        let arguments = arguments.map(OsString::from).into_iter().chain(paths).collect();
+        let process = Process::start(BINARY.as_ref(), self.folder.path(), arguments, &[], &self.log);
+        let address = self.log.wait_for(mark, |line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["message"] == "listening" && line["listener"] == "grpc").then(|| line["address"].as_str().map(str::to_owned))?
+        });
+        let ready = self.log.wait_for(mark, |line| line.contains("\"ready\"").then_some(()));
+        assert!(ready.is_some(), "the service does not start: {}", self.log.since(mark).join("\n"));
+        let server = format!("http://{}", address.expect("an address"));
+        let channel = Endpoint::from_shared(server.clone()).expect("an address").connect_lazy();
+        Service { process, server, channel }
+    }
+
+    fn run(&self, service: Option<&Service>, arguments: &[&str]) -> Output {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).env("XDG_CONFIG_HOME", self.path("config")).env_remove("SUPOS_AUTH_TICKET").stdin(Stdio::null());
+        if let Some(service) = service {
+            command.env("SUPOS_AUTH_SERVER", &service.server);
+        }
+        command.output().expect("the command runs")
+    }
+
+    fn ok(&self, service: Option<&Service>, arguments: &[&str]) -> String {
+        let output = self.run(service, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn fails(&self, service: Option<&Service>, arguments: &[&str]) -> String {
+        let output = self.run(service, arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    fn log_in(&self, service: &Service) {
+        self.ok(Some(service), &["login", "--user", "admin", "--password-file", &self.text("password")]);
+    }
+
+    /// What is in the folder beside what the test has put there.
+    fn others(&self) -> Vec<String> {
+        let names = self.folder.path().read_dir().expect("a folder").flatten();
+        let mut names: Vec<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| !["master-key", "password", "config", "data", "data.master-key"].contains(&name.as_str()));
+        names.sort();
+        names
+    }
+}
+
+fn app() -> App {
+    App {
+        id: "demo-app".into(),
+        secret: "demo-secret".into(),
+        redirect: "http://127.0.0.1:9999/in".into(),
+        logout: "http://127.0.0.1:9999/logout".into(),
+    }
+}
+
+fn connection(service: &Service) -> Signed {
+    signed(service.channel.clone(), now())
+}
+
+async fn sign_in(service: &Service) -> String {
+    let call = Call::new(Op::SignIn).with("userName", "demo").with("password", "demo-password");
+    native::call(connection(service), &call).await.text_of("ticket")
+}
+
+async fn code(service: &Service, ticket: &str) -> String {
+    native::call(connection(service), &authorize(Op::Authorize, &app()).by(Who::ticket(ticket))).await.text_of("code")
+}
+
+async fn is_valid(service: &Service, access_token: &str) -> bool {
+    native::call(connection(service), &valid(access_token).by(app().who())).await.valid()
+}
+
+/// What one caller was given, the newest last.
+#[derive(Default)]
+struct Given {
+    /// Each code, and the access token that it was redeemed for.
+    codes: Vec<(String, String)>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_given_out_before_a_backup_is_good_after_a_restore() {
+    let site = Site::new();
+    let service = site.start("data");
+    site.log_in(&service);
+    let ticket = sign_in(&service).await;
+    let ended = sign_in(&service).await;
+    let unused = code(&service, &ticket).await;
+    let used = code(&service, &ticket).await;
+    let tokens = native::call(connection(&service), &exchange(Op::TokenV2, &app(), &used)).await.tokens();
+    let newer = native::call(connection(&service), &refresh(Op::TokenV2, &tokens.refresh).by(app().who())).await.tokens();
+    assert!(native::call(connection(&service), &Call::new(Op::SignOut).by(Who::ticket(&ended))).await.is_ok());
+
+    // Others go on meanwhile, and are told no while the backup is taken no more than before.
+    let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let given = Arc::new(Mutex::new(Given::default()));
+    let load = {
+        let (stop, rounds, given, ticket) = (Arc::clone(&stop), Arc::clone(&rounds), Arc::clone(&given), ticket.clone());
+        let channel = service.channel.clone();
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let code = native::call(signed(channel.clone(), now()), &authorize(Op::Authorize, &app()).by(Who::ticket(&ticket))).await;
+                let code = code.text_of("code");
+                let tokens = native::call(signed(channel.clone(), now()), &exchange(Op::TokenV2, &app(), &code)).await.tokens();
+                given.lock().expect("a lock").codes.push((code, tokens.access));
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    while rounds.load(Ordering::Relaxed) < 5 {
+        tokio::task::yield_now().await;
+    }
+    let before = given.lock().expect("a lock").codes.len();
+    let (file, said) = tokio::task::block_in_place(|| {
+        let file = site.text("backup.jsonl");
+        let said = site.ok(Some(&service), &["backup", &file, "--output", "json"]);
+        (file, serde_json::from_str::<Value>(&said).expect("JSON"))
+    });
+    stop.store(true, Ordering::Relaxed);
+    load.await.expect("nobody was refused");
+    assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o600);
+    assert_eq!(site.others(), ["backup.jsonl"], "nothing else is left");
+    let text = fs::read_to_string(&file).expect("text");
+    assert_eq!(said["records"].as_u64().map(|records| records + 2), Some(text.lines().count() as u64));
+    assert!(text.lines().next().is_some_and(|header| header.contains("the master key is not in this file")));
+    let log = site.log.since(0).join("\n");
+    assert!(
+        log.lines().any(|line| line.contains("a backup was taken") && line.contains("\"caller\":\"user usr_")),
+        "it is logged who took it"
+    );
+    for secret in ["demo-secret", "demo-password", "admin-password", &ticket, &tokens.access, &newer.refresh, &unused] {
+        assert!(!text.contains(secret), "the backup holds a secret in the clear");
+    }
+
+    // What happens after the backup did not happen there.
+    assert!(native::call(connection(&service), &Call::new(Op::SignOut).by(Who::ticket(&ticket))).await.is_ok());
+    assert!(service.process.terminate().success());
+    let said = site.ok(None, &["restore", &file, "--data-dir", &site.text("restored")]);
+    assert!(said.contains("start the service with the master key"), "{said}");
+    let service = site.start("restored");
+    assert!(is_valid(&service, &newer.access).await, "a token is good");
+    let next = native::call(connection(&service), &refresh(Op::TokenV2, &newer.refresh).by(app().who())).await;
+    assert!(is_valid(&service, &next.tokens().access).await, "a refresh token is good, and signing keys and the app's secret are there");
+    assert!(native::call(connection(&service), &exchange(Op::TokenV2, &app(), &unused)).await.is_ok(), "a code that was not used is good");
+    assert!(
+        native::call(connection(&service), &authorize(Op::Authorize, &app()).by(Who::ticket(&ticket))).await.is_ok(),
+        "a ticket is good"
+    );
+    let signed_out = native::call(connection(&service), &authorize(Op::Authorize, &app()).by(Who::ticket(&ended))).await;
+    assert!(!signed_out.is_ok(), "who had signed out is signed out");
+    assert!(!sign_in(&service).await.is_empty(), "a password is right");
+    let codes = std::mem::take(&mut given.lock().expect("a lock").codes);
+    for (code, access) in codes.into_iter().take(before) {
+        assert!(is_valid(&service, &access).await, "a token that was given out before the backup began is good");
+        assert!(!native::call(connection(&service), &exchange(Op::TokenV2, &app(), &code)).await.is_ok(), "a used code is used");
+        assert!(!is_valid(&service, &access).await, "and its second use is known for one");
+    }
+}
+
+#[tokio::test]
+async fn only_administrators_take_backups_and_nothing_is_left_of_one_that_was_refused() {
+    let site = Site::new();
+    let service = site.start("data");
+    let file = site.text("backup.jsonl");
+    let refused = site.fails(Some(&service), &["backup", &file]);
+    assert!(refused.contains("not signed in"), "{refused}");
+    let ticket = sign_in(&service).await;
+    for (who, expected) in [
+        (Who::nobody(), Code::Unauthenticated),
+        (Who::authorization(&format!("Ticket {ticket}")), Code::PermissionDenied),
+        (app().who(), Code::Unauthenticated),
+    ] {
+        let mut client = BackupServiceClient::new(connection(&service));
+        let refused = client.take_backup(native::request(TakeBackupRequest {}, &who)).await.expect_err("it is refused");
+        assert_eq!(refused.code(), expected, "{refused:?}");
+    }
+    assert_eq!(site.others(), [""; 0]);
+
+    site.log_in(&service);
+    fs::write(&file, "mine").expect("written");
+    assert!(site.fails(Some(&service), &["backup", &file]).contains("is there already"));
+    assert_eq!(fs::read_to_string(&file).expect("text"), "mine");
+    fs::remove_file(&file).expect("removed");
+    assert!(site.fails(Some(&service), &["backup", &site.text("no/such/folder")]).contains("No such file"));
+    assert!(site.fails(None, &["backup", "--data-dir", &site.text("data"), &file]).contains("another supos-auth has"));
+    assert!(service.process.terminate().success());
+    assert_eq!(site.others(), [""; 0]);
+    assert!(site.ok(None, &["backup", "--data-dir", &site.text("data"), &file]).contains("records"), "a stopped service's store, too");
+    assert!(site.fails(None, &["backup", "--data-dir", &site.text("nowhere"), &site.text("other")]).contains("there is no store in"));
+    assert_eq!(site.others(), ["backup.jsonl"]);
+}
+
+#[tokio::test]
+async fn a_restore_makes_a_whole_store_or_none() {
+    let site = Site::new();
+    let service = site.start("data");
+    site.log_in(&service);
+    let file = site.text("backup.jsonl");
+    site.ok(Some(&service), &["backup", &file]);
+    assert!(service.process.terminate().success());
+
+    let whole = fs::read(&file).expect("bytes");
+    let restored = site.text("restored");
+    let mut changed = whole.clone();
+    let at = changed.windows(10).position(|part| part == b"\"demo-app\"").expect("the app");
+    changed[at + 1] ^= 1;
+    for (bad, what) in [(&whole[..whole.len() / 2], "cut off"), (&changed, "damaged"), (b"{}\n", "no backup"), (b"", "no backup")] {
+        let path = site.text("bad");
+        fs::write(&path, bad).expect("written");
+        let refused = site.fails(None, &["restore", &path, "--data-dir", &restored]);
+        assert!(refused.contains("nothing was restored") && refused.contains(what), "{refused}");
+        assert!(!site.path("restored").exists(), "nothing is made");
+    }
+    let refused = site.fails(None, &["restore", &file, "--data-dir", &site.text("data")]);
+    assert!(refused.contains("there is a store") && refused.contains("already"), "{refused}");
+
+    // One that was killed leaves what the next one clears away.
+    let left = site.path("restored/restore.unfinished/store");
+    fs::create_dir_all(&left).expect("made");
+    fs::write(left.join("db"), [1; 1000]).expect("written");
+    site.ok(None, &["restore", &file, "--data-dir", &restored]);
+    let mut names: Vec<_> = site.path("restored").read_dir().expect("a folder").flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["lock", "store"]);
+
+    fs::write(site.path("master-key"), [8; 32]).expect("written");
+    let key = site.text("master-key");
+    let refused = site.fails(
+        None,
+        &[
+            "serve",
+            "--dev",
+            "--data-dir",
+            &restored,
+            "--master-key-file",
+            &key,
+            "--grpc-listen",
+            "127.0.0.1:0",
+            "--ops-listen",
+            "127.0.0.1:0",
+        ],
+    );
+    assert!(refused.contains("not the one that this store is sealed under"), "{refused}");
+}

@@ -1,0 +1,87 @@
+//! Measurements of the embedded store by itself. They are printed, and judged by hand (docs/storage.md).
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use supos_auth::{
+    core::{
+        clock::Timestamp,
+        ids::{AppId, Incarnation, SessionId, UserId},
+        model::{Family, Session},
+        secret::{BearerHash, random_bytes},
+    },
+    store::{Transfer as _, record::Record, sled::SledStore},
+};
+use tempfile::TempDir;
+
+/// The bytes of all files in a folder, as the disk holds them.
+pub(crate) fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+            Ok(metadata) => std::os::unix::fs::MetadataExt::blocks(&metadata) * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// The memory that this process has, in bytes.
+pub(crate) fn memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+fn session(number: u64) -> [Record; 2] {
+    let id = SessionId::from_bytes(random_bytes().expect("randomness"));
+    let now = Timestamp::from_millis(1_800_000_000_000 + number);
+    let session = Session {
+        id,
+        user: UserId::from_bytes([u8::try_from(number % 251).expect("small"); 16]),
+        ticket: BearerHash::from_bytes(random_bytes().expect("randomness")),
+        created_at: now,
+        last_used_at: now,
+        expires_at: now.after(Duration::from_secs(30 * 86_400)),
+        idle_lifetime: Duration::from_secs(7 * 86_400),
+        next_family: 1,
+        authority: None,
+    };
+    let family = Family {
+        app: AppId::new("an-app-of-some-length").expect("an id"),
+        incarnation: Incarnation::from_bytes([7; 16]),
+        scope: "openid".into(),
+        logout_uri: "https://app.example/logout".into(),
+        redirect_origin: "https://app.example".into(),
+        generation: 3,
+        rotated_at: now,
+    };
+    [Record::Session(session), Record::Family { session: id, number: 0, family }]
+}
+
+#[tokio::test]
+#[ignore = "takes minutes; cargo test --release --test space -- --ignored --nocapture cost"]
+async fn cost_of_sessions() {
+    let count: u64 = std::env::var("SESSIONS").map_or(100_000, |count| count.parse().expect("a number"));
+    let folder = TempDir::new().expect("a folder");
+    let store = SledStore::open(folder.path()).expect("a store");
+    let begun = Instant::now();
+    for batch in 0..count / 500 {
+        let records = (0..500).flat_map(|number| session(batch * 500 + number)).collect();
+        store.import(records).await.expect("stored");
+    }
+    println!(
+        "{count} sessions made in {:?}: {} bytes of disk each, {} MiB of memory",
+        begun.elapsed(),
+        size(folder.path()) / count,
+        memory() >> 20
+    );
+    drop(store);
+    let begun = Instant::now();
+    let store = SledStore::open(folder.path()).expect("a store");
+    println!("opened in {:?}: {} bytes of disk each, {} MiB of memory", begun.elapsed(), size(folder.path()) / count, memory() >> 20);
+    drop(store);
+}
