@@ -79,8 +79,10 @@ async fn open(folder: &TempDir, writers: &[Writer], damage: impl FnOnce(&Path)) 
     match checked.await {
         Ok(()) => Outcome::Whole,
         Err(error) => {
-            let log = log.since(0).join("\n");
-            assert!(log.contains("the store") && log.contains("ERROR"), "something is missing, and nobody says so: {error}\n{log}");
+            let error = error.to_string();
+            assert!(error.contains("STORE_UNAVAILABLE"), "something is missing, and nobody says so: {error}");
+            let said = log.since(0).iter().any(|line| line.contains("estore it from a backup"));
+            assert!(said, "it does not say what to do: {}", log.since(0).join("\n"));
             Outcome::Faulty
         }
     }

@@ -14,3 +14,4 @@ mod power;
 mod record;
 mod shim;
 mod soak;
+mod values;

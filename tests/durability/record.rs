@@ -160,6 +160,9 @@ impl Writer {
 
     /// One call, or the few that belong together.
     async fn step(&mut self, world: &World) -> Result<(), Unanswered> {
+        if self.enabled == Fact::Ended {
+            return self.enable(world).await;
+        }
         let Some(index) = self.living_session() else { return self.sign_in(world).await };
         let family = self.living_family(index);
         match (self.dice.roll(100), family) {
@@ -260,18 +263,17 @@ impl Writer {
         }
     }
 
-    /// Disables the app, and enables it again.
     async fn disable(&mut self, world: &World) -> Result<(), Unanswered> {
         let name = format!("apps/{}", self.app.id);
         self.enabled = Fact::Open;
         self.note();
-        told(world.apps().disable_app(world.as_admin(DisableAppRequest { name: name.clone() }).await).await)?;
+        told(world.apps().disable_app(world.as_admin(DisableAppRequest { name }).await).await)?;
         self.enabled = Fact::Ended;
-        self.note();
-        // Some leave it so, and do nothing more.
-        if self.dice.once_in(4) {
-            return Err(Unanswered);
-        }
+        Ok(())
+    }
+
+    async fn enable(&mut self, world: &World) -> Result<(), Unanswered> {
+        let name = format!("apps/{}", self.app.id);
         self.enabled = Fact::Open;
         self.note();
         told(world.apps().enable_app(world.as_admin(EnableAppRequest { name }).await).await)?;

@@ -53,7 +53,7 @@ impl Client {
 #[ignore = "takes half an hour"]
 async fn h20_c8_no_call_is_slow_however_long_the_service_works_at_full_rate() {
     let end = Instant::now() + Duration::from_secs(60 * minutes(30));
-    let world = Arc::new(World::own(kills::setup().argument("--log", "warn")).await);
+    let world = Arc::new(World::own(kills::setup().argument("--log", "warn,supos_auth::app=info")).await);
     let mut tasks = JoinSet::new();
     for _ in 0..16 {
         let (app, user) = (world.app().await, world.user().await);

@@ -86,5 +86,8 @@ pub(super) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, Error> {
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 pub(super) fn unavailable(error: sled::Error) -> Error {
-    Error::StoreUnavailable(error.to_string())
+    match error {
+        sled::Error::Corruption { .. } => Error::StoreUnavailable("its files are damaged. Restore it from a backup".into()),
+        error => Error::StoreUnavailable(error.to_string()),
+    }
 }
