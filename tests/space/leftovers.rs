@@ -128,7 +128,7 @@ async fn h23_what_has_ended_or_expired_leaves_nothing_behind() {
     store.add_usage(vec![(shop.clone(), usage.clone())]).await.expect("counted");
     store.delete_app(&shop).await.expect("deleted");
     store.add_usage(vec![(shop, usage)]).await.expect("passed over");
-    for kid in ["old", "new"] {
+    for (kid, newest) in [("old", None), ("new", Some("old"))] {
         let key = SigningKey {
             kid: kid.into(),
             sealed: Sealed::from_bytes(vec![1; 44]),
@@ -140,7 +140,7 @@ async fn h23_what_has_ended_or_expired_leaves_nothing_behind() {
             expires_at: None,
             forgotten_at: None,
         };
-        store.add_signing_key(key).await.expect("added");
+        assert_eq!(store.add_signing_key(key, newest.map(str::to_owned)).await, Ok(true));
     }
     let soon = now().after(Duration::from_hours(1));
     store.retire_signing_key("old", now(), soon, soon).await.expect("retired");
