@@ -127,6 +127,7 @@ impl PostgresServer {
         assert!(self.try_resume(), "PostgreSQL does not start again: {}", self.log());
     }
 
+    #[expect(clippy::zombie_processes, reason = "whoever ends the server waits for it")]
     fn try_resume(&mut self) -> bool {
         // What the last one said says nothing about this one.
         let _ = fs::remove_file(self.folder.join("log"));

@@ -71,12 +71,22 @@ pub(crate) fn postgres() -> Option<Db> {
     if !postgres_server::is_wanted() {
         return None;
     }
-    let url = PostgresServer::shared().database();
-    Some(Arc::new(Postgres(Address::read(&Secret::new(url)).unwrap())))
+    Some(Arc::new(Postgres::new()))
+}
+
+impl Postgres {
+    fn new() -> Self {
+        let url = PostgresServer::shared().database();
+        Self(Address::read(&Secret::new(url)).unwrap())
+    }
 }
 
 #[async_trait]
 impl Database for Postgres {
+    async fn another(&self) -> Db {
+        Arc::new(Self::new())
+    }
+
     async fn open(&self) -> Handle {
         Arc::new(PostgresStore::open(self.0.clone(), 8).await.unwrap())
     }
