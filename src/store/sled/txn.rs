@@ -84,7 +84,6 @@ pub(super) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, Error> {
     rmp_serde::from_slice(value).map_err(|error| Error::StoreUnavailable(format!("a record cannot be read: {error}")))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 pub(super) fn unavailable(error: sled::Error) -> Error {
     match error {
         sled::Error::Corruption { .. } => Error::StoreUnavailable("its files are damaged. Restore it from a backup".into()),
