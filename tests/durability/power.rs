@@ -30,7 +30,9 @@ async fn past(answers: usize, dice: &mut Dice) -> Past {
     let setup = Setup { data: Some(folder.path().join("data")), environment: shim.environment(), ..kills::setup() };
     let world = Arc::new(World::own(setup).await);
     let mut writers = record::writers(&world, 4, dice).await;
-    writers.iter_mut().for_each(|writer| writer.remember(log.clone()));
+    for writer in &mut writers {
+        writer.remember(log.clone());
+    }
     let begin = std::fs::metadata(&log).expect("the log").len();
     let process = world.service_id();
     let writers = record::work(&world, writers, async move |mut heard| {

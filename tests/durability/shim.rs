@@ -145,7 +145,9 @@ impl Operations {
             }
         }
         if unsynced == Unsynced::Torn {
-            files.values_mut().for_each(|file| file.tear(dice));
+            for file in files.values_mut() {
+                file.tear(dice);
+            }
         }
         make(root, folder, &folders, &files);
     }
