@@ -2,7 +2,8 @@
 //! touched.
 
 use std::{
-    fmt,
+    convert::Infallible,
+    fmt, fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU32,
     path::PathBuf,
@@ -12,11 +13,13 @@ use std::{
 use clap::{ArgAction, Args, ValueEnum, builder::PossibleValuesParser};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
 use crate::{
-    core::{Settings, throttle::Limits},
+    core::{Settings, secret::Secret, throttle::Limits},
     dialect::operation::{OPERATIONS, Operation},
     outbound::address::Rules,
+    store::postgres::Address,
 };
 
 /// How the log is written.
@@ -28,6 +31,62 @@ pub enum LogFormat {
     Json,
 }
 
+/// Which store is used.
+#[derive(Clone, Debug, Args)]
+pub struct StoreArgs {
+    /// Where everything is kept: `sled` (the default) is in the data folder, for one service; `postgres://USER:PASSWORD@HOST/DATABASE` in a
+    /// PostgreSQL database, for any number of them. Processes of this machine can see each other's flags: give a URL with a password by
+    /// the environment, or by --store-file.
+    #[arg(long, env = "SUPOS_AUTH_STORE", value_name = "STORE", hide_env_values = true, value_parser = secret, conflicts_with = "store_file")]
+    store: Option<Secret>,
+
+    /// A file with what --store would say.
+    #[arg(long, env = "SUPOS_AUTH_STORE_FILE", value_name = "FILE")]
+    store_file: Option<PathBuf>,
+
+    /// How many connections to the database this service may have at a time.
+    #[arg(long, env = "SUPOS_AUTH_STORE_CONNECTIONS", value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pub store_connections: u16,
+}
+
+/// Where a store is.
+#[derive(Clone, Debug)]
+pub enum StorePlace {
+    /// In the data folder.
+    Sled,
+    /// In a database.
+    Postgres(Box<Address>),
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "clap would quote a value that it refuses")]
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
+}
+
+impl StoreArgs {
+    /// Where the store is.
+    ///
+    /// # Errors
+    /// What is wrong with what was said, without quoting it.
+    pub fn place(&self) -> Result<StorePlace, String> {
+        let said = match (&self.store, &self.store_file) {
+            (Some(said), _) => said.clone(),
+            (None, Some(path)) => {
+                let text = Zeroizing::new(
+                    fs::read_to_string(path).map_err(|error| format!("cannot read --store-file {}: {error}", path.display()))?,
+                );
+                Secret::new(text.trim())
+            }
+            (None, None) => return Ok(StorePlace::Sled),
+        };
+        match said.expose() {
+            "sled" => Ok(StorePlace::Sled),
+            url if Address::is_one(url) => Address::read(&said).map(|address| StorePlace::Postgres(Box::new(address))),
+            _ => Err("--store has to be sled or postgres://USER:PASSWORD@HOST/DATABASE".to_owned()),
+        }
+    }
+}
+
 /// What `supos-auth serve` takes.
 #[derive(Clone, Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
@@ -35,6 +94,10 @@ pub struct ServeArgs {
     /// The folder that everything is kept in. Made when it is not there.
     #[arg(long, env = "SUPOS_AUTH_DATA_DIR", value_name = "DIR", default_value = "data")]
     pub data_dir: PathBuf,
+
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreArgs,
 
     /// A file of 32 random bytes, under which the store's secrets are sealed. Keep it, and keep it elsewhere than the data and its
     /// backups: without it the store cannot be read. Make one with: head -c 32 /dev/urandom > FILE && chmod 600 FILE
@@ -225,6 +288,10 @@ impl std::error::Error for Mistakes {}
 /// What the demo may call: this machine, where whoever tries things out has his apps.
 const LOOPBACK: (Ipv4Net, Ipv6Net) = (Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8), Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128));
 
+/// The shortest time, in seconds, that a signing key is published before it signs, where several services sign: each looks for new ones
+/// every two seconds.
+const MIN_SHARED_LEAD: u64 = 10;
+
 /// The longest path of a Unix socket, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -319,6 +386,14 @@ impl ServeArgs {
             "there is no master key: make one with `head -c 32 /dev/urandom > FILE && chmod 600 FILE`, keep it safe and away from the data, \
              and give it with --master-key-file FILE (to try things out, --dev makes one)",
         );
+        match self.store.place() {
+            Ok(StorePlace::Sled) => {}
+            Ok(StorePlace::Postgres(_)) => unless(
+                self.signing_key_lead >= MIN_SHARED_LEAD,
+                "--signing-key-lead has to be 10 or more with --store postgres://…: every service has to have a new key before one signs with it",
+            ),
+            Err(problem) => unless(false, &problem),
+        }
         let url = &self.public_url;
         unless(
             matches!(url.scheme(), "http" | "https")

@@ -8,7 +8,7 @@ use std::{
 use super::{StartError, master_key::write_secret};
 use crate::{
     core::{
-        Core, OnPasswordChanged,
+        Core, Error, OnPasswordChanged,
         apps::{AppSpec, NewApp},
         model::User,
         secret::Secret,
@@ -88,13 +88,21 @@ pub(super) async fn first_records(core: &Core, dev: bool, initial_password: &Ini
     }
     let password = Secret::random()?;
     write_secret(&initial_password.0, &password)?;
-    core.create_user(NewUser {
+    let made = core.create_user(NewUser {
         name: ADMINISTRATOR.to_owned(),
         credential: NewCredential::OneTime(password),
         enabled: true,
         spec: UserSpec { account_type: 1, ..UserSpec::default() },
-    })
-    .await?;
+    });
+    match made.await {
+        Ok(_) => {}
+        Err(Error::AlreadyExists { .. }) => {
+            // Another service that begins on the same store has made it, with a password of its own.
+            fs::remove_file(&initial_password.0)?;
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    }
     tracing::warn!(
         user = ADMINISTRATOR,
         file = %initial_password.0.display(),
@@ -130,11 +138,16 @@ async fn seed(core: &Core) -> Result<(), StartError> {
     // A start that was killed between the two steps is made up for by the next one.
     for (app, _) in apps {
         if core.store.app(&app.id).await?.is_none() {
-            core.store.create_apps(vec![app]).await?;
+            made_by_anybody(core.store.create_apps(vec![app]).await)?;
         }
     }
-    core.store.create_users(users.into()).await?;
+    made_by_anybody(core.store.create_users(users.into()).await)?;
     Ok(())
+}
+
+/// Another service that begins on the same store may be quicker.
+fn made_by_anybody(made: Result<(), Error>) -> Result<(), Error> {
+    made.or_else(|error| if matches!(error, Error::AlreadyExists { .. }) { Ok(()) } else { Err(error) })
 }
 
 async fn user(core: &Core, name: &str, password: &str, spec: UserSpec) -> Result<User, StartError> {

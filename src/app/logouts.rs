@@ -38,6 +38,8 @@ const PROMPT: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_mins(1);
 /// How often it is looked for calls whose turn has come. New ones are seen at once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// For how long a call that is under way is nobody else's to make: longer than it can take.
+const TAKEN_FOR: Duration = Duration::from_secs(30);
 /// How much of an app's answer is read. It says nothing.
 const ANSWER: usize = 4 * 1024;
 
@@ -94,8 +96,8 @@ async fn look(core: &Arc<Core>, client: &Client, lanes: &mut Lanes, calls: &mut 
                 let id = owed.id;
                 // In a task of its own, so that a panic gives its place back, too.
                 let mut attempt = JoinSet::new();
-                attempt.spawn(async move { call(&core, &client, owed).await });
-                let manner = attempt.join_next().await.and_then(Result::ok).unwrap_or(Manner::Silent);
+                attempt.spawn(async move { take_and_call(&core, &client, owed).await });
+                let manner = attempt.join_next().await.and_then(Result::ok).unwrap_or(Some(Manner::Silent));
                 Ended { lane, id, manner }
             });
         }
@@ -108,7 +110,8 @@ async fn look(core: &Arc<Core>, client: &Client, lanes: &mut Lanes, calls: &mut 
 struct Ended {
     lane: Lane,
     id: LogoutId,
-    manner: Manner,
+    /// None: somebody else makes the call.
+    manner: Option<Manner>,
 }
 
 /// How somebody answered, whatever he said.
@@ -117,6 +120,18 @@ enum Manner {
     Prompt,
     Slow,
     Silent,
+}
+
+/// Makes one try, unless somebody else makes it, and says how it was answered.
+async fn take_and_call(core: &Core, client: &Client, owed: OwedLogout) -> Option<Manner> {
+    match core.store.take_logout(&owed, core.now().after(TAKEN_FOR)).await {
+        Ok(true) => Some(call(core, client, owed).await),
+        Ok(false) => None,
+        Err(error) => {
+            tracing::warn!(app = %owed.app, jti = %owed.id, "a call to an app cannot be taken, which is tried again: {error}");
+            Some(Manner::Silent)
+        }
+    }
 }
 
 /// Makes one try, and says how it was answered.
@@ -236,8 +251,9 @@ impl Lanes {
             state.late -= 1;
             self.late -= 1;
         }
-        state.last = Some(ended.manner);
-        if ended.manner == Manner::Silent {
+        let Some(manner) = ended.manner else { return Ok(()) };
+        state.last = Some(manner);
+        if manner == Manner::Silent {
             let pause = backoff(state.failures, MAX_PAUSE)?;
             state.failures = state.failures.saturating_add(1);
             state.wait_until = now.after(pause);
@@ -295,14 +311,14 @@ mod tests {
     fn fail(lanes: &mut Lanes, lane: Lane, now: Timestamp) {
         let id = id();
         assert!(lanes.start(lane, id, now));
-        lanes.end(&Ended { lane, id, manner: Manner::Silent }, now).unwrap();
+        lanes.end(&Ended { lane, id, manner: Some(Manner::Silent) }, now).unwrap();
     }
 
     /// Has the lane answer promptly once.
     fn answer(lanes: &mut Lanes, lane: Lane) {
         let id = id();
         assert!(lanes.start(lane, id, NOW));
-        lanes.end(&Ended { lane, id, manner: Manner::Prompt }, NOW).unwrap();
+        lanes.end(&Ended { lane, id, manner: Some(Manner::Prompt) }, NOW).unwrap();
     }
 
     #[test]
@@ -312,7 +328,7 @@ mod tests {
         assert!(lanes.start(lane(1), first, NOW));
         assert!(!lanes.start(lane(1), id(), NOW), "nobody knows yet whether it answers");
         assert!(lanes.start(lane(2), id(), NOW));
-        lanes.end(&Ended { lane: lane(1), id: first, manner: Manner::Prompt }, NOW).unwrap();
+        lanes.end(&Ended { lane: lane(1), id: first, manner: Some(Manner::Prompt) }, NOW).unwrap();
         assert!(lanes.start(lane(1), first, NOW));
         assert!(!lanes.start(lane(1), first, NOW), "it is under way");
         assert!(lanes.start(lane(1), id(), NOW));
@@ -331,7 +347,7 @@ mod tests {
         let probe = id();
         assert!(lanes.start(lane(1), probe, now));
         assert!(!lanes.start(lane(1), id(), now));
-        lanes.end(&Ended { lane: lane(1), id: probe, manner: Manner::Prompt }, now).unwrap();
+        lanes.end(&Ended { lane: lane(1), id: probe, manner: Some(Manner::Prompt) }, now).unwrap();
         assert!(lanes.start(lane(1), id(), now) && lanes.start(lane(1), id(), now));
     }
 
@@ -345,7 +361,7 @@ mod tests {
         for slow in 500..1000 {
             let id = id();
             assert!(lanes.start(lane(slow), id, NOW));
-            lanes.end(&Ended { lane: lane(slow), id, manner: Manner::Slow }, NOW).unwrap();
+            lanes.end(&Ended { lane: lane(slow), id, manner: Some(Manner::Slow) }, NOW).unwrap();
         }
         let later = NOW.after(MAX_PAUSE);
         let started = (0..1000).filter(|late| lanes.start(lane(*late), id(), later)).count();
@@ -361,7 +377,7 @@ mod tests {
             let now = NOW.after(Duration::from_mins(2) * round);
             assert!(lanes.start(lane(1), id, now));
             let manner = [Manner::Prompt, Manner::Slow, Manner::Silent][usize::try_from(round).unwrap() % 3];
-            lanes.end(&Ended { lane: lane(1), id, manner }, now).unwrap();
+            lanes.end(&Ended { lane: lane(1), id, manner: Some(manner) }, now).unwrap();
         }
         assert!(lanes.under_way.is_empty());
         assert_eq!(lanes.late, 0);

@@ -21,11 +21,11 @@ pub use self::restore::{RestoreStage, backup, restore};
 use self::{bootstrap::InitialPassword, listeners::Listeners};
 use crate::{
     caller::Refusals,
-    config::ServeArgs,
+    config::{ServeArgs, StoreArgs, StorePlace},
     core::{
-        Core,
+        self, Core,
         authorities::calls::Calls,
-        clock::{Clock, SystemClock},
+        clock::{Clock, SteadyClock, SystemClock},
         password::Hasher,
         seal::Vault,
         signatures::StandIn,
@@ -35,7 +35,7 @@ use crate::{
     grpc::gate::Gate,
     issuer::Issuer,
     outbound,
-    store::{Identity, Maintenance as _, Space, Store, sled::SledStore},
+    store::{Identity, Space, Store, postgres::PostgresStore, sled::SledStore},
     telemetry,
 };
 
@@ -52,8 +52,9 @@ const PURGE_EVERY: Duration = Duration::from_secs(10);
 const SPACE_EVERY: Duration = Duration::from_mins(1);
 /// How often what apps still use is stored. What a process that is killed has counted since is lost.
 const USAGE_EVERY: Duration = Duration::from_secs(30);
-/// How often it is seen to that there is a key to sign with.
-const KEYS_EVERY: Duration = Duration::from_secs(30);
+/// How often it is seen to that there is a key to sign with, and for keys that other services have made or retired: soon enough that a
+/// token is good which was signed meanwhile (see `issuer::LEEWAY`).
+const KEYS_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the service until it is told to stop, or cannot go on.
 ///
@@ -131,16 +132,15 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
 /// Opens the store and builds the core on it. A new store gets its root key, its first users and its first signing key.
 async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     let key_path = args.master_key_path().ok_or("there is no master key")?;
+    master_key::make_private_folder(&args.data_dir)?;
     let data_dir = args.data_dir.clone();
     let disk_timeout = Duration::from_secs(args.disk_timeout);
-    let store = tokio::task::spawn_blocking(move || {
-        master_key::make_private_folder(&data_dir)?;
+    let open_sled = move || {
         let store = SledStore::open(&data_dir)?;
         store.watch(disk_timeout)?;
-        Ok::<_, StartError>(store)
-    })
-    .await??;
-    let store: Arc<dyn Store> = Arc::new(store);
+        Ok(store)
+    };
+    let (store, clock) = open_store(&args.store, open_sled).await?;
     let origin = bootstrap::origin(args.dev);
     let identity = store.identity().await?;
     if let Some(identity) = &identity {
@@ -149,16 +149,21 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         master_key::make_if_missing(&key_path)?;
     }
     let master = master_key::read(&key_path)?;
-    let vault = match identity {
-        Some(identity) => Vault::open(&master, &identity.root)
-            .map_err(|_| format!("the master key in {} is not the one that this store is sealed under", key_path.display()))?,
+    let identity = match identity {
+        Some(identity) => identity,
         None => {
-            let (vault, root) = Vault::create(&master)?;
-            store.set_identity(Identity { origin, root }).await?;
-            vault
+            if !store.is_empty().await? && store.identity().await?.is_none() {
+                return Err("the store has records and no root key: a restore into it was broken off. Restore into an empty one".into());
+            }
+            let (_, root) = Vault::create(&master)?;
+            // Of several services that begin on one new store, one makes its root key.
+            let identity = store.found(Identity { origin, root }).await?;
+            bootstrap::check_origin(identity.origin, args.dev)?;
+            identity
         }
     };
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let vault = Vault::open(&master, &identity.root)
+        .map_err(|_| format!("the master key in {} is not the one that this store is sealed under", key_path.display()))?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let initial_password = InitialPassword::new(&args.data_dir);
     let core = Core {
@@ -166,7 +171,7 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         issuer: Issuer::new(args.issuer(), Duration::from_secs(args.access_token_lifetime)),
         vault,
         hasher: Hasher::new(cores)?,
-        throttle: Arc::new(Throttle::new(args.limits(), Arc::clone(&clock))),
+        throttle: Arc::new(Throttle::new(args.limits(), Arc::new(SystemClock))),
         stand_in: StandIn::default(),
         usage: Usage::default(),
         authority_calls: Calls::default(),
@@ -177,6 +182,39 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     bootstrap::first_records(&core, args.dev, &initial_password).await?;
     core.rotate_signing_keys().await?;
     Ok(core)
+}
+
+/// The machine's clock, or one that stands still for a while where that was set back since the store was last used.
+async fn steady_clock(store: &dyn Store) -> Result<SteadyClock<SystemClock>, StartError> {
+    let (seen, now) = (store.latest().await?, SystemClock.now());
+    if seen <= now {
+        return Ok(SteadyClock::new(SystemClock, now));
+    }
+    tracing::warn!(
+        seconds = seen.since(now).as_secs(),
+        "the clock shows an earlier time than when the service last ran: nothing expires until it has caught up, but for two hours at the most"
+    );
+    // The service may have run on for as long after it noted the time.
+    Ok(SteadyClock::new(SystemClock, seen.after(PURGE_EVERY)))
+}
+
+/// Opens the store, and gives the clock that goes with it.
+async fn open_store(
+    args: &StoreArgs,
+    open_sled: impl FnOnce() -> Result<SledStore, core::Error> + Send + 'static,
+) -> Result<(Arc<dyn Store>, Arc<dyn Clock>), StartError> {
+    match args.place()? {
+        StorePlace::Sled => {
+            let store = tokio::task::spawn_blocking(open_sled).await??;
+            let clock = steady_clock(&store).await?;
+            Ok((Arc::new(store), Arc::new(clock)))
+        }
+        StorePlace::Postgres(address) => {
+            let store = PostgresStore::open(*address, args.store_connections.into()).await?;
+            let clock = store.clock();
+            Ok((Arc::new(store), clock))
+        }
+    }
 }
 
 async fn purge(core: Arc<Core>) {
@@ -243,11 +281,12 @@ async fn keep_keys(core: Arc<Core>) {
 ///
 /// # Errors
 /// When a key or the store cannot be read or written; the store is then as it was.
-pub fn rewrap_master_key(data_dir: &Path, old: &Path, new: &Path) -> Result<(), StartError> {
+pub fn rewrap_master_key(data_dir: &Path, store: &StoreArgs, old: &Path, new: &Path) -> Result<(), StartError> {
     let (old, new) = (master_key::read(old)?, master_key::read(new)?);
-    let store = SledStore::open_existing(data_dir)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let data_dir = data_dir.to_owned();
+        let (store, _) = open_store(store, move || SledStore::open_existing(&data_dir)).await?;
         let identity = store.identity().await?.ok_or("the store has no root key: no service has run on it")?;
         let root =
             Vault::rewrap(&old, &new, &identity.root).map_err(|_| "the old master key is not the one that this store is sealed under")?;

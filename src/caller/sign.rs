@@ -114,7 +114,7 @@ pub(super) async fn verify(
     }
     let Some(date) = canonical.header(DATE) else { return refuse(Reason::NoDate) };
     let Some(dated) = read_date(date) else { return refuse(Reason::BadDate) };
-    if !is_timely(dated, core.now()) {
+    if !is_timely(dated, core.clock.shown()) {
         return refuse(Reason::DateOff);
     }
     if !core.use_signature(&app, &shown, dated).await? {

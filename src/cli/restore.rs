@@ -10,7 +10,7 @@ use super::{
     progress::Progress,
     text::count,
 };
-use crate::app;
+use crate::{app, config::StoreArgs};
 
 pub(crate) const HELP: &str = "\
 The whole file is read and checked before anything is made. The store is there once all of it is
@@ -18,16 +18,20 @@ on disk, and not before: a restore that was broken off leaves none, and is done 
 
 The MASTER KEY IS NOT IN THE BACKUP. Start the service with the key that the backed-up one had.
 
-Example:
-  supos-auth restore /backups/supos-auth-2026-01-31.jsonl --data-dir /var/lib/supos-auth";
+Examples:
+  supos-auth restore /backups/supos-auth-2026-01-31.jsonl --data-dir /var/lib/supos-auth
+  supos-auth restore /backups/supos-auth-2026-01-31.jsonl --store-file /etc/supos-auth/database";
 
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
     /// The backup.
     file: PathBuf,
     /// The data directory to make the store in. It must not have one.
-    #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["store", "store_file"])]
+    data_dir: Option<PathBuf>,
+    /// Which store, if not in the data directory.
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// Restores a backup.
@@ -35,7 +39,7 @@ pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
     let bytes =
         std::fs::metadata(&args.file).map_err(|error| Failure::from_io(format_args!("read {}", args.file.display()), &error))?.len();
     let mut progress = Progress::new(Some(bytes.saturating_mul(2)));
-    let restored = app::restore(&args.file, &args.data_dir, |stage, records, offset| {
+    let restored = app::restore(&args.file, args.data_dir.as_deref(), &args.store, |stage, records, offset| {
         let (what, before) = match stage {
             app::RestoreStage::Checking => ("checked", 0),
             app::RestoreStage::Storing => ("restored", bytes),
@@ -44,9 +48,6 @@ pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
     });
     progress.clear();
     let summary = restored.map_err(|error| Failure::from_error("nothing was restored", &*error))?;
-    Output::new(Format::Table).done(&format!(
-        "restored {} into {}: start the service with the master key that it had",
-        count(summary.records, "record"),
-        args.data_dir.display()
-    ))
+    Output::new(Format::Table)
+        .done(&format!("restored {}: start the service with the master key that it had", count(summary.records, "record")))
 }

@@ -85,8 +85,8 @@ impl Core {
     /// # Errors
     /// [`Error::StoreUnavailable`].
     pub async fn use_signature(&self, app: &App, signature: &Signature, dated: Timestamp) -> Result<bool, Error> {
-        // As long again as it would be taken, should the clock be set back.
-        let until = dated.after(DATE_WINDOW * 2);
+        // As long again as it would be taken, should the clock be set back; and no less where it was, and stands still.
+        let until = dated.max(self.now()).after(DATE_WINDOW * 2);
         self.store.use_once(BearerHash::of_signature(app.id.as_str(), signature), until).await
     }
 }

@@ -1,7 +1,7 @@
 //! How signing keys come and go.
 
 use super::{Core, Error, model::SigningKey};
-use crate::issuer;
+use crate::{issuer, store::newest_signing_key};
 
 impl Core {
     /// Takes the keys that the store has now.
@@ -17,12 +17,21 @@ impl Core {
     /// # Errors
     /// [`Error::StoreUnavailable`].
     pub async fn add_signing_key(&self) -> Result<SigningKey, Error> {
-        let first = self.store.signing_keys().await?.is_empty();
-        let lead = if first { std::time::Duration::ZERO } else { self.settings.signing_key_lead };
+        loop {
+            let keys = self.store.signing_keys().await?;
+            if let Some(key) = self.add_signing_key_to(&keys).await? {
+                self.load_signing_keys().await?;
+                return Ok(key);
+            }
+        }
+    }
+
+    /// Adds a key to those that there are; none when somebody else has done so since they were read.
+    async fn add_signing_key_to(&self, keys: &[SigningKey]) -> Result<Option<SigningKey>, Error> {
+        let lead = if keys.is_empty() { std::time::Duration::ZERO } else { self.settings.signing_key_lead };
         let key = issuer::generate(&self.vault, self.now(), lead)?;
-        self.store.add_signing_key(key.clone()).await?;
-        self.load_signing_keys().await?;
-        Ok(key)
+        let newest = newest_signing_key(keys).map(|key| key.kid.clone());
+        Ok(self.store.add_signing_key(key.clone(), newest).await?.then_some(key))
     }
 
     /// Retires a key. It stays published until the last token that it signed has expired, and is known until the last session that it
@@ -48,8 +57,10 @@ impl Core {
         let keys = self.store.signing_keys().await?;
         let newest = keys.iter().filter(|key| key.retired_at.is_none()).map(|key| key.activates_at).max();
         if newest.is_none_or(|newest| now.since(newest) >= self.settings.signing_key_lifetime) {
-            let key = self.add_signing_key().await?;
-            tracing::info!(kid = %key.kid, activates_at = %key.activates_at, "a new signing key is published");
+            // Of several replicas that see to it at the same time, one adds a key.
+            if let Some(key) = self.add_signing_key_to(&keys).await? {
+                tracing::info!(kid = %key.kid, activates_at = %key.activates_at, "a new signing key is published");
+            }
         }
         for key in &keys {
             let superseded = keys.iter().any(|other| {

@@ -6,7 +6,9 @@
 //!
 //! Stores know nothing of HTTP, gRPC or JWTs. They get bearer values hashed, and secrets that have to be read back sealed.
 
+pub mod postgres;
 pub mod record;
+mod rules;
 pub mod sled;
 
 use std::{fmt, time::Duration};
@@ -222,6 +224,10 @@ pub trait LogoutStore {
     /// The calls whose time has come: at most `per_lane` of each lane, those that are due longest.
     async fn due_logouts(&self, per_lane: usize, now: Timestamp) -> Result<Vec<OwedLogout>, Error>;
 
+    /// Takes a call to try it: until `until` it is nobody else's turn. Gives false when it is not to be tried as it is here any more,
+    /// because somebody else has taken or settled it. Who took it and is gone, has it tried again by others after `until`.
+    async fn take_logout(&self, owed: &OwedLogout, until: Timestamp) -> Result<bool, Error>;
+
     /// Notes what became of a try. A call that is settled is gone; one that was given up is kept to be shown. One that is not owed any
     /// more is no error.
     async fn settle_logout(&self, id: LogoutId, outcome: Outcome) -> Result<(), Error>;
@@ -368,8 +374,9 @@ pub trait SigningKeyStore {
     /// All keys.
     async fn signing_keys(&self) -> Result<Vec<SigningKey>, Error>;
 
-    /// Adds a key.
-    async fn add_signing_key(&self, key: SigningKey) -> Result<(), Error>;
+    /// Adds a key, if `newest` is still the one that was made last of those that are there; none: there is none. Gives false, and adds
+    /// nothing, when somebody else has added one since.
+    async fn add_signing_key(&self, key: SigningKey, newest: Option<String>) -> Result<bool, Error>;
 
     /// Retires a key: it signs no more, is published until `expires_at`, and goes at `forgotten_at`.
     ///
@@ -399,7 +406,11 @@ pub trait Maintenance {
     /// What the store was made for, and its root key; none when it is new.
     async fn identity(&self) -> Result<Option<Identity>, Error>;
 
-    /// Says what the store was made for, and gives it its root key.
+    /// Says what a new store was made for, and gives it its root key. Gives what it has then: that is what somebody else has said who
+    /// was quicker, and what it had already where it was not new.
+    async fn found(&self, identity: Identity) -> Result<Identity, Error>;
+
+    /// Says it anew: the root key was sealed under another master key.
     async fn set_identity(&self, identity: Identity) -> Result<(), Error>;
 
     /// Removes what expired before `now`, a batch of it, and gives the number of records that were looked at: 0 when nothing is left.
@@ -411,6 +422,11 @@ pub trait Maintenance {
         Ok(None)
     }
 
+    /// The latest time that [`Maintenance::purge`] was told, as far as this store keeps it.
+    async fn latest(&self) -> Result<Timestamp, Error> {
+        Ok(Timestamp::default())
+    }
+
     /// Writes something and waits until it is on disk.
     async fn probe(&self) -> Result<(), Error>;
 
@@ -420,7 +436,7 @@ pub trait Maintenance {
     /// Resolves when writes take longer than they ever should, before [`Maintenance::probe`] would say so, and until they do no more.
     /// A store that has no way to know never resolves.
     async fn stalled(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Returns once everything that was asked for before is on disk.
@@ -471,6 +487,12 @@ pub trait Store:
     + Send
     + Sync
 {
+}
+
+/// The key that was made last.
+#[must_use]
+pub fn newest_signing_key(keys: &[SigningKey]) -> Option<&SigningKey> {
+    keys.iter().max_by_key(|key| (key.created_at, &key.kid))
 }
 
 /// How a family's refresh token may be used: the rule of docs/api.md, "Refresh", which every store applies inside its atomic step.

@@ -52,6 +52,11 @@ pub(crate) fn rounds(usual: u64) -> u64 {
     number("SOAK_ROUNDS").unwrap_or(usual)
 }
 
+/// How long the long form of a test takes, in minutes: `SOAK_MINUTES`, else `usual`.
+pub(crate) fn minutes(usual: u64) -> u64 {
+    number("SOAK_MINUTES").unwrap_or(usual)
+}
+
 fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))

@@ -1,6 +1,7 @@
 //! What an answer has promised holds: whatever ends the process, whatever becomes of the disk. Over the wire, with the real binary; the
 //! rows are those of docs/security.md. Long forms are ignored and run by `make soak`.
 
+mod clock;
 mod damage;
 mod dice;
 mod faults;
@@ -12,3 +13,4 @@ mod opening;
 mod power;
 mod record;
 mod shim;
+mod soak;

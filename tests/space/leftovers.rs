@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use crate::stores::{self, HASH, app, code, now, session, user};
 
 /// How many keys of each kind a stopped store has: by the first letter of the key, and what the store knows of itself by name.
-fn keys(folder: &Path) -> BTreeMap<String, usize> {
+pub(crate) fn keys(folder: &Path) -> BTreeMap<String, usize> {
     // What was opened here before lets go of its files a moment later.
     let open = || sled::Config::new().path(folder.join("store")).open();
     let db = (0..500)
@@ -128,7 +128,7 @@ async fn h23_what_has_ended_or_expired_leaves_nothing_behind() {
     store.add_usage(vec![(shop.clone(), usage.clone())]).await.expect("counted");
     store.delete_app(&shop).await.expect("deleted");
     store.add_usage(vec![(shop, usage)]).await.expect("passed over");
-    for kid in ["old", "new"] {
+    for (kid, before) in [("old", None), ("new", Some("old".to_owned()))] {
         let key = SigningKey {
             kid: kid.into(),
             sealed: Sealed::from_bytes(vec![1; 44]),
@@ -140,7 +140,7 @@ async fn h23_what_has_ended_or_expired_leaves_nothing_behind() {
             expires_at: None,
             forgotten_at: None,
         };
-        store.add_signing_key(key).await.expect("added");
+        assert!(store.add_signing_key(key, before).await.expect("added"));
     }
     let soon = now().after(Duration::from_hours(1));
     store.retire_signing_key("old", now(), soon, soon).await.expect("retired");

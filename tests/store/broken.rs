@@ -394,6 +394,10 @@ impl LogoutStore for BrokenStore {
         self.good.due_logouts(per_lane, now).await
     }
 
+    async fn take_logout(&self, owed: &OwedLogout, until: Timestamp) -> Result<bool, Error> {
+        self.good.take_logout(owed, until).await
+    }
+
     async fn settle_logout(&self, id: LogoutId, outcome: Outcome) -> Result<(), Error> {
         if self.has(Fault::SettledCallComesBack) && outcome == Outcome::Settled {
             return Ok(());
@@ -505,8 +509,8 @@ impl SigningKeyStore for BrokenStore {
         self.good.signing_keys().await
     }
 
-    async fn add_signing_key(&self, key: SigningKey) -> Result<(), Error> {
-        self.good.add_signing_key(key).await
+    async fn add_signing_key(&self, key: SigningKey, newest: Option<String>) -> Result<bool, Error> {
+        self.good.add_signing_key(key, newest).await
     }
 
     async fn retire_signing_key(
@@ -530,6 +534,10 @@ impl SigningKeyStore for BrokenStore {
 impl Maintenance for BrokenStore {
     async fn identity(&self) -> Result<Option<Identity>, Error> {
         self.good.identity().await
+    }
+
+    async fn found(&self, identity: Identity) -> Result<Identity, Error> {
+        self.good.found(identity).await
     }
 
     async fn set_identity(&self, identity: Identity) -> Result<(), Error> {

@@ -3,8 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use supos_auth::store::{Store, sled::SledStore};
+use supos_auth::{
+    core::secret::Secret,
+    store::{
+        Store,
+        postgres::{Address, PostgresStore},
+        sled::SledStore,
+    },
+};
 use tempfile::TempDir;
+
+use crate::postgres_server::{self, PostgresServer};
 
 /// A store, as the service has it.
 pub(crate) type Handle = Arc<dyn Store>;
@@ -44,5 +53,28 @@ impl Database for Sled {
 
     fn is_shared(&self) -> bool {
         false
+    }
+}
+
+/// A database of the server that all tests of the process share.
+struct Postgres(Address);
+
+/// None when the tests with PostgreSQL are left out.
+pub(crate) fn postgres() -> Option<Db> {
+    if !postgres_server::is_wanted() {
+        return None;
+    }
+    let url = PostgresServer::shared().database();
+    Some(Arc::new(Postgres(Address::read(&Secret::new(url)).unwrap())))
+}
+
+#[async_trait]
+impl Database for Postgres {
+    async fn open(&self) -> Handle {
+        Arc::new(PostgresStore::open(self.0.clone(), 4).await.unwrap())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 }

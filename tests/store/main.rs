@@ -8,6 +8,9 @@
 mod broken;
 mod checks;
 mod database;
+#[path = "../postgres_server/mod.rs"]
+#[expect(dead_code, reason = "no check stops the server")]
+mod postgres_server;
 mod scene;
 
 use broken::{FAULTS, broken};
@@ -21,14 +24,17 @@ macro_rules! suite {
         const CHECKS: &[Check] =
             &[$($(Check { name: stringify!($check), run: |db| Box::pin(checks::$module::$check(db)) },)+)+];
 
-        suite!(sled: crate::database::sled(), $($module { $($check,)+ })+);
+        suite!(sled: Some(crate::database::sled()), $($module { $($check,)+ })+);
+        suite!(postgres: crate::database::postgres(), $($module { $($check,)+ })+);
     };
     ($kind:ident: $new:expr, $($module:ident { $($check:ident,)+ })+) => {
         mod $kind {
             $(mod $module {
                 $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $check() {
-                    crate::checks::$module::$check($new).await;
+                    if let Some(db) = $new {
+                        crate::checks::$module::$check(db).await;
+                    }
                 })+
             })+
         }

@@ -8,9 +8,12 @@ use crate::{
         Error,
         clock::Timestamp,
         ids::{AuthorityId, UserId},
-        model::{Authority, Link, LinkOrigin, User},
+        model::{Authority, Link, LinkOrigin, Pending, User},
     },
-    store::{After, Arrival, AuthorityStore, Change, Linked, LinksOf, MAX_PENDING, MAX_PENDING_OF_NETWORK},
+    store::{
+        After, Arrival, AuthorityStore, Change, Linked, LinksOf,
+        rules::{make_room, recognise},
+    },
 };
 
 /// An authority that is there.
@@ -71,24 +74,6 @@ fn pending(txn: &mut Txn<'_>, now: Timestamp) -> Result<Vec<Authority>, Error> {
     Ok(pending)
 }
 
-/// Refuses when so many wait, of one network or of all, that one more is too much.
-fn make_room(pending: &[Authority], network: &str, now: Timestamp) -> Result<(), Error> {
-    let expiries = |network: Option<&str>| {
-        let waits = pending.iter().filter_map(|authority| authority.pending.as_ref());
-        let mut expiries: Vec<Timestamp> =
-            waits.filter(|waits| network.is_none_or(|network| waits.network == network)).map(|waits| waits.expires_at).collect();
-        expiries.sort_unstable();
-        expiries
-    };
-    for (expiries, most) in [(expiries(None), MAX_PENDING), (expiries(Some(network)), MAX_PENDING_OF_NETWORK)] {
-        if expiries.len() >= most {
-            let first = expiries.first().copied().unwrap_or_default();
-            return Err(Error::TooManyTries { retry_after: first.since(now) });
-        }
-    }
-    Ok(())
-}
-
 fn register(txn: &mut Txn<'_>, authority: &Authority, now: Timestamp) -> Result<(), Error> {
     let waiting = pending(txn, now)?;
     let name = keys::authority_name(&authority.name);
@@ -100,6 +85,7 @@ fn register(txn: &mut Txn<'_>, authority: &Authority, now: Timestamp) -> Result<
         }
     }
     if let Some(waits) = &authority.pending {
+        let waiting: Vec<Pending> = waiting.into_iter().filter_map(|authority| authority.pending).collect();
         make_room(&waiting, &waits.network, now)?;
     }
     put(txn, authority)
@@ -118,30 +104,21 @@ pub(super) fn put(txn: &mut Txn<'_>, authority: &Authority) -> Result<(), Error>
 /// The user whom an authority has signed in; whoever he was not linked to before, he is now.
 fn find(txn: &mut Txn<'_>, arrival: &Arrival) -> Result<User, Error> {
     let now = arrival.session.created_at;
-    let authority = read(txn, arrival.authority, now)?.filter(|authority| authority.enabled).ok_or(Error::AuthorityOff)?;
-    if let Some(link) = txn.get::<Link>(&keys::link(authority.id, &arrival.subject))? {
-        let user: User = txn.get(&keys::user(link.user))?.ok_or(Error::AuthorityUserUnknown)?;
-        // He may have got rights since he was linked by his name alone, which anybody at the authority could have had.
-        let by_name = link.origin == LinkOrigin::Name;
-        return if by_name && !user.is_ordinary() { Err(Error::AuthorityUserUnknown) } else { Ok(user) };
-    }
-    let name = arrival.name.as_deref().ok_or(Error::AuthorityUserUnknown)?;
-    let (user, origin) = match txn.get::<UserId>(&keys::user_name(name))? {
-        Some(id) if authority.link_by_name => {
-            let user: User = txn.get(&keys::user(id))?.ok_or(Error::AuthorityUserUnknown)?;
-            if !user.is_ordinary() {
-                return Err(Error::AuthorityUserUnknown);
-            }
-            (user, LinkOrigin::Name)
-        }
-        None if authority.create_users => {
-            let user = arrival.newcomer.clone().ok_or(Error::AuthorityUserUnknown)?;
-            accounts::create_user(txn, &user)?;
-            (user, LinkOrigin::Creation)
-        }
-        Some(_) | None => return Err(Error::AuthorityUserUnknown),
+    let authority = read(txn, arrival.authority, now)?;
+    let link = txn.get::<Link>(&keys::link(arrival.authority, &arrival.subject))?;
+    let id = match (&link, &arrival.name) {
+        (Some(link), _) => Some(link.user),
+        (None, Some(name)) => txn.get::<UserId>(&keys::user_name(name))?,
+        (None, None) => None,
     };
-    put_link(txn, authority.id, &arrival.subject, &Link { user: user.id, origin, created_at: now })?;
+    let user = id.map(|id| txn.get::<User>(&keys::user(id))).transpose()?.flatten();
+    let (user, origin) = recognise(arrival, authority, link, user)?;
+    if let Some(origin) = origin {
+        if origin == LinkOrigin::Creation {
+            accounts::create_user(txn, &user)?;
+        }
+        put_link(txn, arrival.authority, &arrival.subject, &Link { user: user.id, origin, created_at: now })?;
+    }
     Ok(user)
 }
 

@@ -57,6 +57,8 @@ pub(super) const EXPIRIES: &[u8] = b"e";
 pub(super) const FORMAT: &[u8] = b"mformat";
 pub(super) const IDENTITY: &[u8] = b"midentity";
 pub(super) const PROBE: &[u8] = b"mprobe";
+/// The latest time that is known.
+pub(super) const LATEST: &[u8] = b"mlatest";
 /// The number of the last step, as eight bytes.
 pub(super) const STEP: &[u8] = b"mstep";
 

@@ -32,7 +32,7 @@ use self::{
     txn::{Txn, decode, get, unavailable},
     writer::{Current, Files, Writer, in_force},
 };
-use super::{Identity, Maintenance, SigningKeyStore, Space, Store};
+use super::{Identity, Maintenance, SigningKeyStore, Space, Store, newest_signing_key};
 use crate::core::{Error, clock::Timestamp, model::SigningKey};
 
 /// The format of the records. A store of an older one is brought to it, one of a newer one is refused.
@@ -261,8 +261,17 @@ impl SigningKeyStore for SledStore {
         Ok(keys.into_iter().map(|(_, key)| key).collect())
     }
 
-    async fn add_signing_key(&self, key: SigningKey) -> Result<(), Error> {
-        self.run(move |txn| txn.put(&keys::signing_key(&key.kid), &key)).await
+    async fn add_signing_key(&self, key: SigningKey, newest: Option<String>) -> Result<bool, Error> {
+        self.run(move |txn| {
+            let keys: Result<Vec<_>, Error> = txn.keys(keys::SIGNING_KEYS).map(|key| txn.get::<SigningKey>(&key?)).collect();
+            let keys: Vec<SigningKey> = keys?.into_iter().flatten().collect();
+            let is_newest = newest_signing_key(&keys).map(|key| &key.kid) == newest.as_ref();
+            if is_newest {
+                txn.put(&keys::signing_key(&key.kid), &key)?;
+            }
+            Ok(is_newest)
+        })
+        .await
     }
 
     async fn retire_signing_key(
@@ -303,6 +312,14 @@ impl Maintenance for SledStore {
         self.get(keys::IDENTITY)
     }
 
+    async fn found(&self, identity: Identity) -> Result<Identity, Error> {
+        self.run(move |txn| match txn.get(keys::IDENTITY)? {
+            Some(known) => Ok(known),
+            None => txn.put(keys::IDENTITY, &identity).map(|()| identity),
+        })
+        .await
+    }
+
     async fn set_identity(&self, identity: Identity) -> Result<(), Error> {
         self.run(move |txn| txn.put(keys::IDENTITY, &identity)).await
     }
@@ -325,6 +342,9 @@ impl Maintenance for SledStore {
                     txn.remove(&at);
                 }
             }
+            if txn.get::<Timestamp>(keys::LATEST)?.is_none_or(|latest| latest < now) {
+                txn.put(keys::LATEST, &now)?;
+            }
             Ok(due.len())
         })
         .await
@@ -332,6 +352,10 @@ impl Maintenance for SledStore {
 
     async fn give_space_back(&self) -> Result<Option<Space>, Error> {
         self.compact().await.map(Some)
+    }
+
+    async fn latest(&self) -> Result<Timestamp, Error> {
+        Ok(self.get(keys::LATEST)?.unwrap_or_default())
     }
 
     async fn probe(&self) -> Result<(), Error> {

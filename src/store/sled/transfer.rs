@@ -97,7 +97,7 @@ impl Transfer for SledStore {
     }
 
     async fn is_empty(&self) -> Result<bool, Error> {
-        let own = [keys::FORMAT, keys::PROBE, keys::STEP];
+        let own = [keys::FORMAT, keys::LATEST, keys::PROBE, keys::STEP];
         for key in self.tree().iter().keys() {
             if !own.contains(&key.map_err(unavailable)?.as_ref()) {
                 return Ok(false);

@@ -65,7 +65,7 @@ async fn fill(scene: &Scene) {
     let usage = AppUsage { undated: Count { times: 3, last_at: at(1) }, ..AppUsage::default() };
     store.add_usage(vec![(scene.app.id.clone(), usage)]).await.unwrap();
     store.create_users(vec![administrator("root")]).await.unwrap();
-    store.add_signing_key(key("k1", at(1))).await.unwrap();
+    store.add_signing_key(key("k1", at(1)), None).await.unwrap();
     let authority = authority("a");
     store.register_authority(authority.clone(), at(1)).await.unwrap();
     store.register_authority(waiting("w", "n", at(1)), at(1)).await.unwrap();

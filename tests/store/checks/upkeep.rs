@@ -50,8 +50,10 @@ pub(crate) async fn a_signing_key_is_retired_and_forgotten(db: Db) {
     let store = db.open().await;
     assert_eq!(keys(&store).await, []);
     let (a, b) = (key("a", at(1)), key("b", at(100)));
-    store.add_signing_key(a.clone()).await.unwrap();
-    store.add_signing_key(b.clone()).await.unwrap();
+    assert_eq!(store.add_signing_key(a.clone(), None).await, Ok(true));
+    assert_eq!(store.add_signing_key(b.clone(), None).await, Ok(false), "another one was added meanwhile");
+    assert_eq!(store.add_signing_key(b.clone(), Some("x".into())).await, Ok(false));
+    assert_eq!(store.add_signing_key(b.clone(), Some("a".into())).await, Ok(true));
     assert_eq!(keys(&store).await, [a.clone(), b.clone()]);
     let retire = async |kid: &str, now| store.retire_signing_key(kid, now, at(300), at(400)).await;
     let refused = retire("a", before(at(100))).await;
@@ -71,9 +73,13 @@ pub(crate) async fn a_signing_key_is_retired_and_forgotten(db: Db) {
 pub(crate) async fn a_store_knows_what_it_was_made_for(db: Db) {
     let store = db.open().await;
     assert!(store.identity().await.unwrap().is_none());
-    store.set_identity(Identity { origin: Origin::Production, root: Sealed::from_bytes(vec![5, 6]) }).await.unwrap();
-    let identity = store.identity().await.unwrap().unwrap();
-    assert_eq!((identity.origin, identity.root), (Origin::Production, Sealed::from_bytes(vec![5, 6])));
+    let first = Identity { origin: Origin::Production, root: Sealed::from_bytes(vec![5, 6]) };
+    let second = Identity { origin: Origin::Demo, root: Sealed::from_bytes(vec![7]) };
+    assert_eq!(store.found(first.clone()).await, Ok(first.clone()));
+    assert_eq!(store.found(second.clone()).await, Ok(first.clone()), "what a store was made for does not change by itself");
+    assert_eq!(store.identity().await, Ok(Some(first)));
+    store.set_identity(second.clone()).await.unwrap();
+    assert_eq!(store.identity().await, Ok(Some(second)));
 }
 
 pub(crate) async fn a_purge_takes_what_has_ended_in_small_batches_and_nothing_that_lives(db: Db) {

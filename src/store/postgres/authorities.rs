@@ -1,0 +1,260 @@
+//! Third-party authorities, and who their users are here.
+
+use async_trait::async_trait;
+
+use super::{
+    PostgresStore, accounts,
+    database::{Columns, Failure, Txn, transact},
+    lock,
+    rows::{authority_columns, authority_values, link_columns, link_origin, read_authority, read_link, read_user, user_columns},
+    sessions,
+};
+use crate::{
+    core::{
+        Error,
+        clock::Timestamp,
+        ids::{AuthorityId, UserId},
+        model::{Authority, Link, LinkOrigin, Pending, User},
+    },
+    store::{
+        After, Arrival, AuthorityStore, Change, Linked, LinksOf,
+        rules::{make_room, recognise},
+    },
+};
+
+/// Whether an authority is there: one that no administrator has enabled in time is not.
+macro_rules! is_there {
+    ($now:literal) => {
+        concat!("(i.pending_until IS NULL OR i.pending_until > ", $now, ")")
+    };
+}
+
+/// An authority that is there, whose row is locked from then on.
+async fn lock_authority(txn: &Txn<'_>, id: AuthorityId, now: Timestamp) -> Result<Option<Authority>, Failure> {
+    let sql = concat!("SELECT ", authority_columns!(), " FROM authorities i WHERE i.id = $1 AND ", is_there!("$2"), " FOR UPDATE");
+    let row = txn.query_opt(sql, &[&id, &now]).await?;
+    Ok(row.map(|row| read_authority(&mut Columns::of(&row))).transpose()?)
+}
+
+async fn remove(txn: &Txn<'_>, id: AuthorityId) -> Result<(), Failure> {
+    txn.execute("DELETE FROM authorities WHERE id = $1", &[&id]).await?;
+    Ok(())
+}
+
+pub(super) async fn put(txn: &Txn<'_>, authority: &Authority) -> Result<(), Failure> {
+    let sql = "INSERT INTO authorities (id, name, client_id, client_secret, authorization_uri, token_uri, userinfo_uri, logout_uri, \
+               enabled, pending_until, pending_network, link_by_name, create_users, created_at, updated_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+    txn.execute(sql, &authority_values(authority).params()).await?;
+    Ok(())
+}
+
+/// Says who a user of an authority is here, anew where it was said before.
+pub(super) async fn put_link(txn: &Txn<'_>, authority: AuthorityId, subject: &str, link: &Link) -> Result<(), Failure> {
+    let sql = "INSERT INTO links (authority_id, subject, user_id, origin, created_at) VALUES ($1, $2, $3, $4, $5) \
+               ON CONFLICT (authority_id, subject) DO UPDATE SET user_id = $3, origin = $4, created_at = $5";
+    txn.execute(sql, &[&authority, &subject, &link.user, &link_origin(link.origin), &link.created_at]).await?;
+    Ok(())
+}
+
+/// Has those go that have waited too long.
+async fn expire(txn: &Txn<'_>, now: Timestamp) -> Result<(), Failure> {
+    txn.execute("DELETE FROM authorities WHERE pending_until <= $1", &[&now]).await?;
+    Ok(())
+}
+
+async fn has_name(txn: &Txn<'_>, name: &str) -> Result<Option<Authority>, Failure> {
+    let sql = concat!("SELECT ", authority_columns!(), " FROM authorities i WHERE i.name = $1");
+    let row = txn.query_opt(sql, &[&name]).await?;
+    Ok(row.map(|row| read_authority(&mut Columns::of(&row))).transpose()?)
+}
+
+async fn register(txn: &Txn<'_>, authority: &Authority, now: Timestamp) -> Result<(), Failure> {
+    // Two that register at the same time would each count without the other.
+    lock(txn, "authorities").await?;
+    expire(txn, now).await?;
+    match has_name(txn, &authority.name).await? {
+        Some(other) if authority.pending.is_none() && other.pending.is_some() => remove(txn, other.id).await?,
+        Some(_) => return Err(Error::AuthorityExists.into()),
+        None => {}
+    }
+    if let Some(waits) = &authority.pending {
+        let mut waiting = Vec::new();
+        for row in &txn.query("SELECT pending_until, pending_network FROM authorities WHERE pending_until IS NOT NULL", &[]).await? {
+            let mut columns = Columns::of(row);
+            waiting.push(Pending { expires_at: columns.next()?, network: columns.next()? });
+        }
+        make_room(&waiting, &waits.network, now)?;
+    }
+    put(txn, authority).await
+}
+
+/// A user, who is neither changed nor deleted before the transaction ends.
+async fn hold_user(txn: &Txn<'_>, id: UserId) -> Result<Option<User>, Failure> {
+    let sql = concat!("SELECT ", user_columns!(), " FROM users u WHERE u.id = $1 FOR SHARE");
+    let row = txn.query_opt(sql, &[&id]).await?;
+    Ok(row.map(|row| read_user(&mut Columns::of(&row))).transpose()?)
+}
+
+async fn link(txn: &Txn<'_>, authority: AuthorityId, subject: &str) -> Result<Option<Link>, Failure> {
+    let sql = concat!("SELECT ", link_columns!(), " FROM links b WHERE b.authority_id = $1 AND b.subject = $2");
+    let row = txn.query_opt(sql, &[&authority, &subject]).await?;
+    Ok(row.map(|row| read_link(&mut Columns::of(&row))).transpose()?)
+}
+
+/// The user whom an authority has signed in; whoever he was not linked to before, he is now.
+async fn find(txn: &Txn<'_>, arrival: &Arrival) -> Result<User, Failure> {
+    let now = arrival.session.created_at;
+    let sql = concat!("SELECT ", authority_columns!(), " FROM authorities i WHERE i.id = $1 AND ", is_there!("$2"), " FOR SHARE");
+    let row = txn.query_opt(sql, &[&arrival.authority, &now]).await?;
+    let authority = row.map(|row| read_authority(&mut Columns::of(&row))).transpose()?;
+    let link = link(txn, arrival.authority, &arrival.subject).await?;
+    let user = match (&link, &arrival.name) {
+        (Some(link), _) => hold_user(txn, link.user).await?,
+        (None, Some(name)) => {
+            let sql = concat!("SELECT ", user_columns!(), " FROM users u WHERE u.name = $1 FOR SHARE");
+            let row = txn.query_opt(sql, &[name]).await?;
+            row.map(|row| read_user(&mut Columns::of(&row))).transpose()?
+        }
+        (None, None) => None,
+    };
+    let (user, origin) = recognise(arrival, authority, link, user)?;
+    if let Some(origin) = origin {
+        if origin == LinkOrigin::Creation {
+            accounts::put_user(txn, &user).await?;
+        }
+        put_link(txn, arrival.authority, &arrival.subject, &Link { user: user.id, origin, created_at: now }).await?;
+    }
+    Ok(user)
+}
+
+#[async_trait]
+impl AuthorityStore for PostgresStore {
+    async fn register_authority(&self, authority: Authority, now: Timestamp) -> Result<(), Error> {
+        transact!(self.database, async |txn| register(txn, &authority, now).await).await
+    }
+
+    async fn authority(&self, id: AuthorityId, now: Timestamp) -> Result<Option<Authority>, Error> {
+        let sql = concat!("SELECT ", authority_columns!(), " FROM authorities i WHERE i.id = $1 AND ", is_there!("$2"));
+        let row = self.database.query_opt(sql, &[&id, &now]).await?;
+        row.map(|row| read_authority(&mut Columns::of(&row))).transpose()
+    }
+
+    async fn authority_named(&self, name: &str, now: Timestamp) -> Result<Option<Authority>, Error> {
+        if name.contains('\0') {
+            return Ok(None);
+        }
+        let sql = concat!("SELECT ", authority_columns!(), " FROM authorities i WHERE i.name = $1 AND ", is_there!("$2"));
+        let row = self.database.query_opt(sql, &[&name, &now]).await?;
+        row.map(|row| read_authority(&mut Columns::of(&row))).transpose()
+    }
+
+    async fn authorities(&self, after: After<String>, limit: usize, now: Timestamp) -> Result<Vec<Authority>, Error> {
+        let sql = concat!(
+            "SELECT ",
+            authority_columns!(),
+            " FROM authorities i WHERE i.name > $1 AND ",
+            is_there!("$2"),
+            " ORDER BY i.name LIMIT $3"
+        );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.database.query(sql, &[&after.unwrap_or_default(), &now, &limit]).await?;
+        rows.iter().map(|row| read_authority(&mut Columns::of(row))).collect()
+    }
+
+    async fn update_authority(&self, id: AuthorityId, change: Change<Authority>, now: Timestamp) -> Result<Authority, Error> {
+        transact!(self.database, async |txn| {
+            // As registering does: it may free a name, and take one.
+            lock(txn, "authorities").await?;
+            let before = lock_authority(txn, id, now).await?.ok_or(Error::NotFound("authority"))?;
+            let mut authority = before.clone();
+            change(&mut authority)?;
+            if authority.name != before.name {
+                expire(txn, now).await?;
+                if has_name(txn, &authority.name).await?.is_some() {
+                    return Err(Error::AuthorityExists.into());
+                }
+            }
+            let sql = "UPDATE authorities SET name = $2, client_id = $3, client_secret = $4, authorization_uri = $5, token_uri = $6, \
+                           userinfo_uri = $7, logout_uri = $8, enabled = $9, pending_until = $10, pending_network = $11, \
+                           link_by_name = $12, create_users = $13, created_at = $14, updated_at = $15 WHERE id = $1";
+            txn.execute(sql, &authority_values(&authority).params()).await?;
+            Ok(authority)
+        })
+        .await
+    }
+
+    async fn delete_authority(&self, id: AuthorityId, now: Timestamp) -> Result<(), Error> {
+        let sql = concat!("DELETE FROM authorities i WHERE i.id = $1 AND ", is_there!("$2"), " RETURNING 1");
+        let deleted = self.database.query_opt(sql, &[&id, &now]).await?;
+        deleted.map(|_| ()).ok_or(Error::NotFound("authority"))
+    }
+
+    async fn link_user(&self, authority: AuthorityId, subject: String, new: Link) -> Result<Linked, Error> {
+        transact!(self.database, async |txn| {
+            lock_authority(txn, authority, new.created_at).await?.ok_or(Error::NotFound("authority"))?;
+            let user = hold_user(txn, new.user).await?.ok_or(Error::NotFound("user"))?;
+            match link(txn, authority, &subject).await? {
+                Some(known) if known.user != new.user => return Err(Error::AlreadyExists { name: "subject".into() }.into()),
+                _ => put_link(txn, authority, &subject, &new).await?,
+            }
+            Ok(Linked { authority, subject: subject.clone(), user, link: new.clone() })
+        })
+        .await
+    }
+
+    async fn unlink_user(&self, authority: AuthorityId, subject: String) -> Result<(), Error> {
+        if subject.contains('\0') {
+            return Err(Error::NotFound("link"));
+        }
+        let sql = "DELETE FROM links WHERE authority_id = $1 AND subject = $2 RETURNING 1";
+        let deleted = self.database.query_opt(sql, &[&authority, &subject]).await?;
+        deleted.map(|_| ()).ok_or(Error::NotFound("link"))
+    }
+
+    async fn links(&self, of: LinksOf, after: After<(AuthorityId, String)>, limit: usize) -> Result<Vec<Linked>, Error> {
+        let select = concat!(
+            "SELECT b.authority_id, b.subject, ",
+            link_columns!(),
+            ", ",
+            user_columns!(),
+            " FROM links b JOIN users u ON u.id = b.user_id"
+        );
+        let (sql, key): (_, Vec<u8>) = match of {
+            LinksOf::Authority(authority) => (
+                format!("{select} WHERE b.authority_id = $1 AND (b.authority_id, b.subject) > ($2, $3) ORDER BY b.subject LIMIT $4"),
+                authority.as_bytes().to_vec(),
+            ),
+            LinksOf::User(user) => (
+                format!(
+                    "{select} WHERE b.user_id = $1 AND (b.authority_id, b.subject) > ($2, $3) ORDER BY b.authority_id, b.subject LIMIT $4"
+                ),
+                user.as_bytes().to_vec(),
+            ),
+        };
+        let (begin, subject) = after.map_or_else(|| (Vec::new(), String::new()), |(id, subject)| (id.as_bytes().to_vec(), subject));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.database.query(&sql, &[&key, &begin, &subject, &limit]).await?;
+        let read = |row| {
+            let mut columns = Columns::of(row);
+            let (authority, subject, link) = (columns.next()?, columns.next()?, read_link(&mut columns)?);
+            Ok(Linked { authority, subject, link, user: read_user(&mut columns)? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn open_session_of(&self, arrival: Arrival) -> Result<User, Error> {
+        transact!(self.database, async |txn| {
+            let user = find(txn, &arrival).await?;
+            if !user.enabled {
+                return Err(Error::UserDisabled.into());
+            }
+            let mut session = arrival.session.clone();
+            session.user = user.id;
+            session.authority = Some(arrival.authority);
+            sessions::open(txn, &session).await?;
+            Ok(user)
+        })
+        .await
+    }
+}

@@ -1,0 +1,236 @@
+//! From a URL to a pool: where the database is, how it is known for it (TLS), and what each connection begins with.
+
+use std::{fs, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use percent_encoding::percent_decode_str;
+use tokio::sync::Notify;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+
+use super::database::Database;
+use crate::core::{Error, secret::Secret};
+
+/// How long a call may wait for one of the connections to be free.
+const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(2);
+/// How long making a connection may take in all, and how long one address may take to answer.
+const CONNECT_LIMIT: Duration = Duration::from_secs(4);
+const ADDRESS_LIMIT: Duration = Duration::from_secs(2);
+/// How long what was sent may stay without an acknowledgement, and how long nothing may be heard, before a peer is held to be gone.
+const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+/// How long one statement may take on the server, locks included.
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The words before the `://` of a database's URL.
+const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
+
+/// Where the database is.
+#[derive(Clone, Debug)]
+pub struct Address {
+    config: tokio_postgres::Config,
+    verified: bool,
+    root_certificate: Option<PathBuf>,
+}
+
+impl Address {
+    /// Whether a text is meant to be the URL of a PostgreSQL database.
+    #[must_use]
+    pub fn is_one(url: &str) -> bool {
+        url.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme))
+    }
+
+    /// Reads a URL, as libpq takes it: `postgres://USER:PASSWORD@HOST[:PORT]/DATABASE?PARAMETERS`.
+    ///
+    /// # Errors
+    /// What is wrong with it, without quoting it: it holds a password.
+    pub fn read(url: &Secret) -> Result<Self, String> {
+        let (place, query) = url.expose().split_once('?').unwrap_or((url.expose(), ""));
+        let (mut mode, mut root_certificate, mut rest) = (None, None, Vec::new());
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let decoded = || percent_decode_str(value).decode_utf8().map_err(|_| format!("the parameter {name} of the URL is no UTF-8"));
+            match name {
+                "sslmode" => mode = Some(decoded()?.into_owned()),
+                "sslrootcert" => root_certificate = Some(PathBuf::from(decoded()?.into_owned())),
+                _ => rest.push(parameter),
+            }
+        }
+        let plain = Secret::new(format!("{place}?{}", rest.join("&")));
+        // The library's error names the parameter that it does not know, and never a value.
+        let mut config: tokio_postgres::Config = plain.expose().parse().map_err(|error: tokio_postgres::Error| {
+            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+            format!("the URL of the database cannot be read{cause}")
+        })?;
+        if config.get_hosts().is_empty() {
+            return Err("the URL of the database names no host".into());
+        }
+        if config.get_dbname().is_none_or(str::is_empty) {
+            return Err("the URL of the database names no database: postgres://HOST/DATABASE".into());
+        }
+        let verified = match mode.as_deref() {
+            Some("verify-full") => true,
+            Some("disable") => false,
+            None => !config.get_hosts().iter().all(is_near),
+            Some(_) => {
+                return Err("sslmode in the URL of the database has to be verify-full or disable: what lies between would encrypt, and \
+                            not find out for whom; give the certificate authority of a private one with sslrootcert=FILE"
+                    .into());
+            }
+        };
+        config.ssl_mode(if verified { SslMode::Require } else { SslMode::Disable });
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        config.keepalives_idle(SILENCE_LIMIT).keepalives_interval(SILENCE_LIMIT / 4).keepalives_retries(3);
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE_LIMIT);
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(ADDRESS_LIMIT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("supos-auth");
+        }
+        Ok(Self { config, verified, root_certificate })
+    }
+
+    /// Where it is, in words without a secret.
+    pub(super) fn shown(&self) -> String {
+        let ports = self.config.get_ports();
+        let hosts = self.config.get_hosts().iter().enumerate().map(|(at, host)| {
+            let port = ports.get(at).or(ports.first()).unwrap_or(&5432);
+            match host {
+                Host::Tcp(name) => format!("{name}:{port}"),
+                Host::Unix(folder) => format!("{}/.s.PGSQL.{port}", folder.display()),
+            }
+        });
+        format!("{} at {}", self.config.get_dbname().unwrap_or_default(), hosts.collect::<Vec<_>>().join(", "))
+    }
+
+    /// A pool of at most so many connections. None is made yet.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when the certificates cannot be read.
+    pub(super) fn pool(self, connections: usize) -> Result<Database, Error> {
+        let tls = self.tls()?;
+        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(self.config, tls.clone(), config);
+        let pool = Pool::builder(manager)
+            .max_size(connections)
+            .wait_timeout(Some(WAIT_FOR_CONNECTION))
+            .create_timeout(Some(CONNECT_LIMIT))
+            .recycle_timeout(Some(CONNECT_LIMIT))
+            .runtime(Runtime::Tokio1)
+            .post_create(Hook::async_fn(|client, _| Box::pin(async move { begin(client).await.map_err(HookError::Backend) })))
+            .build()
+            .map_err(|error| Error::Internal(format!("the pool cannot be made: {error}")))?;
+        Ok(Database { pool, tls, owed: Notify::new() })
+    }
+
+    fn tls(&self) -> Result<MakeRustlsConnect, Error> {
+        let mut roots = RootCertStore::empty();
+        if self.verified {
+            match &self.root_certificate {
+                Some(path) => {
+                    let cannot = |error: &dyn std::fmt::Display| {
+                        Error::StoreUnavailable(format!(
+                            "cannot read the certificate authority of the database {}: {error}",
+                            path.display()
+                        ))
+                    };
+                    let pem = fs::read(path).map_err(|error| cannot(&error))?;
+                    for certificate in CertificateDer::pem_slice_iter(&pem) {
+                        roots.add(certificate.map_err(|error| cannot(&error))?).map_err(|error| cannot(&error))?;
+                    }
+                    if roots.is_empty() {
+                        return Err(cannot(&"there is no certificate in it"));
+                    }
+                }
+                None => {
+                    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                }
+            }
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Internal(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(MakeRustlsConnect::new(config))
+    }
+}
+
+/// Whether a host is this machine, where nobody can stand between.
+fn is_near(host: &Host) -> bool {
+    match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+    }
+}
+
+/// What each connection begins with.
+async fn begin(client: &deadpool_postgres::ClientWrapper) -> Result<(), tokio_postgres::Error> {
+    let limit = STATEMENT_TIMEOUT.as_millis();
+    client.batch_execute(&format!("SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {}", 2 * limit)).await?;
+    // An answer that is given before the commit is on disk, and on the standbys that were asked for, promises nothing. What is
+    // stricter than `on` (`remote_apply`) stays.
+    let row = client.query_one("SELECT current_setting('synchronous_commit', true)", &[]).await?;
+    if matches!(row.try_get::<_, Option<&str>>(0)?, Some("off" | "local" | "remote_write")) {
+        client.batch_execute("SET synchronous_commit = on").await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Result<Address, String> {
+        Address::read(&Secret::new(url))
+    }
+
+    #[test]
+    fn a_database_elsewhere_is_verified_unless_told_otherwise() {
+        for (url, verified) in [
+            ("postgres://u:p@db.example/auth", true),
+            ("postgresql://u:p@10.0.0.1:5433,10.0.0.2/auth", true),
+            ("postgres://u:p@localhost,db.example/auth", true),
+            ("postgres://u:p@db.example/auth?sslmode=disable", false),
+            ("postgres://u:p@127.0.0.1/auth", false),
+            ("postgres://u:p@localhost/auth", false),
+            ("postgres://u:p@127.0.0.1/auth?sslmode=verify-full", true),
+            ("postgres://u:p@%2Frun%2Fpostgresql/auth", false),
+            ("postgres:///auth?host=/run/postgresql&user=u", false),
+        ] {
+            assert_eq!(read(url).map(|address| address.verified), Ok(verified), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_refused_and_not_quoted() {
+        for url in [
+            "postgres://u:hunter2@h/d?sslmode=prefer",
+            "postgres://u:hunter2@h/d?sslmode=require",
+            "postgres://u:hunter2@h/d?nonsense=hunter2",
+            "postgres://u:hunter2@h:port/d",
+            "postgres://u:hunter2@h/",
+            "postgres://u:hunter2@/d",
+            "postgres://u:hunter2@h",
+        ] {
+            let Err(problem) = read(url) else { panic!("{url} is taken") };
+            assert!(!problem.contains("hunter2"), "{url}: {problem}");
+        }
+        assert!(read("postgres://u:hunter2@h/d?nonsense=1").unwrap_err().contains("nonsense"));
+    }
+
+    #[test]
+    fn neither_the_words_for_it_nor_its_debug_form_have_the_password() {
+        let address = read("postgres://u:hunter2@h:1,i/d?sslrootcert=%2Fca.pem").unwrap();
+        assert_eq!(address.shown(), "d at h:1, i:1");
+        assert_eq!(address.root_certificate, Some(PathBuf::from("/ca.pem")));
+        assert!(!format!("{address:?}").contains("hunter2"));
+    }
+}

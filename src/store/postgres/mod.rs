@@ -1,0 +1,222 @@
+//! The store for many replicas: PostgreSQL, and what speaks its language (docs/storage.md).
+//!
+//! Tables and keys are in `migrations/`. What is judged is judged by the same functions as in every store; what makes a step atomic is a
+//! statement that does something only if what was judged is still so, or a transaction that has locked the rows that it judged. Nothing
+//! is kept in memory that another replica may change.
+
+mod accounts;
+mod authorities;
+mod clock;
+mod connect;
+mod database;
+mod logouts;
+mod migrations;
+mod rows;
+mod sessions;
+mod transfer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use self::connect::Address;
+use self::{
+    clock::DatabaseClock,
+    database::{Columns, Database, Failure, Txn, transact},
+    rows::{origin, read_identity, read_signing_key, session_columns, signing_key_columns, signing_key_values},
+};
+use super::{Identity, Maintenance, SigningKeyStore, Store, newest_signing_key};
+use crate::core::{
+    Error,
+    clock::{Clock, Timestamp},
+    logouts::SHOWN_FOR,
+    model::SigningKey,
+};
+
+/// How many rows of a kind one purge removes.
+const PURGE_BATCH: i64 = 256;
+
+/// A store in a database.
+#[derive(Debug)]
+pub struct PostgresStore {
+    database: Database,
+    clock: Arc<DatabaseClock>,
+}
+
+impl PostgresStore {
+    /// Connects to a database with at most so many connections at a time, and makes or migrates its tables.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when it cannot be reached, or is of a newer version.
+    pub async fn open(address: Address, connections: usize) -> Result<Self, Error> {
+        let shown = address.shown();
+        let store = Self { database: address.pool(connections)?, clock: Arc::new(DatabaseClock::new()) };
+        let opened = async {
+            migrations::migrate(&store.database).await?;
+            store.clock.set(&store.database).await
+        };
+        opened.await.map_err(|error| match error {
+            Error::StoreUnavailable(cause) => Error::StoreUnavailable(format!("the database {shown} cannot be used: {cause}")),
+            other => other,
+        })?;
+        tracing::info!(database = shown, connections, "the store is a database");
+        Ok(store)
+    }
+
+    /// What all replicas go by.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock) as Arc<dyn Clock>
+    }
+}
+
+impl Store for PostgresStore {}
+
+/// Has a transaction wait for others that have locked this, and others for it.
+async fn lock(txn: &Txn<'_>, guard: &str) -> Result<(), Failure> {
+    let guarded = txn.query_opt("SELECT name FROM guards WHERE name = $1 FOR UPDATE", &[&guard]).await?;
+    guarded.map(|_| ()).ok_or_else(|| Error::StoreUnavailable(format!("the row {guard} of the table guards is missing")).into())
+}
+
+const SIGNING_KEYS: &str = concat!("SELECT ", signing_key_columns!(), " FROM signing_keys k ORDER BY k.kid");
+
+async fn read_signing_keys(txn: &Txn<'_>) -> Result<Vec<SigningKey>, Failure> {
+    let rows = txn.query(SIGNING_KEYS, &[]).await?;
+    Ok(rows.iter().map(|row| read_signing_key(&mut Columns::of(row))).collect::<Result<_, _>>()?)
+}
+
+async fn put_signing_key(txn: &Txn<'_>, key: &SigningKey) -> Result<(), Failure> {
+    let sql = "INSERT INTO signing_keys (kid, sealed, x, y, created_at, activates_at, retired_at, expires_at, forgotten_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    txn.execute(sql, &signing_key_values(key).params()).await?;
+    Ok(())
+}
+
+async fn put_identity(txn: &Txn<'_>, identity: &Identity) -> Result<(), Failure> {
+    let sql = "INSERT INTO identity (origin, root) VALUES ($1, $2) ON CONFLICT (one) DO UPDATE SET origin = $1, root = $2";
+    txn.execute(sql, &[&origin(identity.origin), &identity.root]).await?;
+    Ok(())
+}
+
+#[async_trait]
+impl SigningKeyStore for PostgresStore {
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>, Error> {
+        let rows = self.database.query(SIGNING_KEYS, &[]).await?;
+        rows.iter().map(|row| read_signing_key(&mut Columns::of(row))).collect()
+    }
+
+    async fn add_signing_key(&self, key: SigningKey, newest: Option<String>) -> Result<bool, Error> {
+        transact!(self.database, async |txn| {
+            lock(txn, "signing_keys").await?;
+            let keys = read_signing_keys(txn).await?;
+            let is_newest = newest_signing_key(&keys).map(|key| &key.kid) == newest.as_ref();
+            if is_newest {
+                put_signing_key(txn, &key).await?;
+            }
+            Ok(is_newest)
+        })
+        .await
+    }
+
+    async fn retire_signing_key(
+        &self,
+        kid: &str,
+        now: Timestamp,
+        expires_at: Timestamp,
+        forgotten_at: Timestamp,
+    ) -> Result<SigningKey, Error> {
+        transact!(self.database, async |txn| {
+            lock(txn, "signing_keys").await?;
+            let keys = read_signing_keys(txn).await?;
+            let mut key = keys.iter().find(|key| key.kid == kid).cloned().ok_or(Error::NotFound("signing key"))?;
+            if key.retired_at.is_some() {
+                return Ok(key);
+            }
+            if !keys.iter().any(|other| other.kid != kid && other.retired_at.is_none() && other.activates_at <= now) {
+                let advice = "no other key could sign: add one, and retire this one when the new one is active";
+                return Err(Error::Precondition(advice).into());
+            }
+            key.retired_at = Some(now);
+            key.expires_at = Some(expires_at);
+            key.forgotten_at = Some(forgotten_at);
+            let sql = "UPDATE signing_keys SET retired_at = $2, expires_at = $3, forgotten_at = $4 WHERE kid = $1";
+            txn.execute(sql, &[&kid, &now, &expires_at, &forgotten_at]).await?;
+            Ok(key)
+        })
+        .await
+    }
+}
+
+/// Removes sessions that have ended, a batch of them, and gives the number that was looked at. Those that another replica looks at are
+/// passed over.
+async fn purge_sessions(txn: &Txn<'_>, now: Timestamp) -> Result<usize, Failure> {
+    let sql =
+        concat!("SELECT ", session_columns!(), " FROM sessions s WHERE s.look_at < $1 ORDER BY s.look_at LIMIT $2 FOR UPDATE SKIP LOCKED");
+    let due = sessions::read_sessions(&txn.query(sql, &[&now, &PURGE_BATCH]).await?)?;
+    let (alive, ended): (Vec<_>, Vec<_>) = due.iter().cloned().partition(|session| session.is_alive(now));
+    for session in &alive {
+        txn.execute("UPDATE sessions SET look_at = $2 WHERE id = $1", &[&session.id, &session.ends_at()]).await?;
+    }
+    sessions::end(txn, &ended, now).await?;
+    Ok(due.len())
+}
+
+#[async_trait]
+impl Maintenance for PostgresStore {
+    async fn identity(&self) -> Result<Option<Identity>, Error> {
+        let row = self.database.query_opt("SELECT origin, root FROM identity", &[]).await?;
+        row.map(|row| read_identity(&mut Columns::of(&row))).transpose()
+    }
+
+    async fn found(&self, identity: Identity) -> Result<Identity, Error> {
+        let sql = "INSERT INTO identity (origin, root) VALUES ($1, $2) ON CONFLICT (one) DO NOTHING";
+        self.database.query(sql, &[&origin(identity.origin), &identity.root]).await?;
+        self.identity().await?.ok_or_else(|| Error::StoreUnavailable("the store's identity has gone".into()))
+    }
+
+    async fn set_identity(&self, identity: Identity) -> Result<(), Error> {
+        transact!(self.database, async |txn| put_identity(txn, &identity).await).await
+    }
+
+    async fn purge(&self, now: Timestamp) -> Result<usize, Error> {
+        let mut looked_at = transact!(self.database, async |txn| purge_sessions(txn, now).await).await?;
+        for sql in [
+            "DELETE FROM codes WHERE hash IN (SELECT hash FROM codes WHERE kept_until < $1 ORDER BY kept_until LIMIT $2 FOR UPDATE SKIP LOCKED) \
+             RETURNING 1",
+            "DELETE FROM used_up WHERE hash IN (SELECT hash FROM used_up WHERE kept_until < $1 ORDER BY kept_until LIMIT $2 \
+             FOR UPDATE SKIP LOCKED) RETURNING 1",
+            "DELETE FROM authorities WHERE id IN (SELECT id FROM authorities WHERE pending_until < $1 LIMIT $2 FOR UPDATE SKIP LOCKED) \
+             RETURNING 1",
+        ] {
+            looked_at += self.database.query(sql, &[&now, &PURGE_BATCH]).await?.len();
+        }
+        let shown_since = Timestamp::from_millis(now.since(Timestamp::default().after(SHOWN_FOR)).as_millis().try_into().unwrap_or(0));
+        let sql =
+            "DELETE FROM logouts WHERE id IN (SELECT id FROM logouts WHERE given_up_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1";
+        looked_at += self.database.query(sql, &[&shown_since, &PURGE_BATCH]).await?.len();
+        self.database.query("DELETE FROM signing_keys WHERE forgotten_at <= $1", &[&now]).await?;
+        Ok(looked_at)
+    }
+
+    async fn probe(&self) -> Result<(), Error> {
+        let status = self.database.pool.status();
+        #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 connections")]
+        for (state, number) in [("idle", status.available), ("in_use", status.size.saturating_sub(status.available))] {
+            metrics::gauge!("supos_auth_database_connections", "state" => state).set(number as f64);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "nor as many callers")]
+        metrics::gauge!("supos_auth_database_waiting").set(status.waiting as f64);
+        self.clock.set(&self.database).await?;
+        self.database.query("UPDATE probes SET probed_at = $1", &[&self.clock.now()]).await.map(|_| ())
+    }
+
+    async fn failed(&self) -> String {
+        // It comes back without this process being started anew.
+        std::future::pending().await
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        // Every step is on disk when it returns.
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! A PostgreSQL server of the tests' own: `initdb` in a temporary folder, a free port, and nothing left of it when the tests end, however
+//! they end.
+//!
+//! One server is shared by all tests of a process, each with a database of its own ([`PostgresServer::shared`]). A test that stops the
+//! server, or needs settings, starts one for itself.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::TcpListener,
+    os::unix::{
+        fs::{MetadataExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// The password of the database's user. Nothing that the service writes or says may have it in it.
+pub(crate) const PASSWORD: &str = "database-password-of-the-tests";
+/// How long the server may take to start or stop.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Starts the server and waits for a line that names the signal to stop it with. The end of the input without one means that the tests
+/// are gone: then nothing of the server stays, and of its folder neither.
+const WATCHDOG: &str = r#"
+    folder=$1; shift
+    "$@" </dev/null >"$folder/log" 2>&1 &
+    server=$!
+    read -r signal
+    kill -"${signal:-QUIT}" $server 2>/dev/null
+    wait $server
+    [ -n "$signal" ] || rm -rf "$folder"
+"#;
+
+/// Whether the tests with PostgreSQL are run. `POSTGRES=none` leaves them out, and says so where it is set: in scripts/test.
+pub(crate) fn is_wanted() -> bool {
+    std::env::var("POSTGRES").as_deref() != Ok("none")
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// It ends its connections and shuts down well.
+    Fast,
+    /// It aborts, and recovers from its log when it is started again.
+    Crash,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct PostgresServer {
+    folder: PathBuf,
+    settings: Vec<(&'static str, String)>,
+    port: u16,
+    watchdog: Option<Child>,
+}
+
+impl PostgresServer {
+    /// The server that all tests share which need nothing special.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<PostgresServer> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(Vec::new()))
+    }
+
+    /// A server for one test alone, with settings as in `postgresql.conf`.
+    pub(crate) fn start(settings: Vec<(&'static str, String)>) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let folder =
+            std::env::temp_dir().join(format!("supos-auth-postgres-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        if let Some((uid, gid)) = owner() {
+            chown(&folder, Some(uid), Some(gid)).expect("root may give a folder away");
+        }
+        let password = folder.join("password");
+        fs::write(&password, PASSWORD).expect("the folder can be written to");
+        let made = own(&program("initdb"))
+            .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"])
+            .arg(format!("--pwfile={}", password.display()))
+            .arg(folder.join("data"))
+            .output()
+            .expect("initdb can be run");
+        assert!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
+        let mut server = Self { folder, settings, port: 0, watchdog: None };
+        // Whoever else looks for a free port may be quicker.
+        let started = (0..5).any(|_| {
+            server.port = free_port();
+            server.try_resume()
+        });
+        assert!(started, "PostgreSQL does not start: {}", server.log());
+        server
+    }
+
+    /// Makes an empty database, and gives its URL: by the server's Unix socket.
+    pub(crate) fn database(&self) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0"));
+        let folder = self.folder.to_string_lossy().replace('/', "%2F");
+        format!("postgres://postgres:{PASSWORD}@{folder}:{}/{name}", self.port)
+    }
+
+    /// The port on 127.0.0.1.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What the server answers to a statement, as unaligned rows.
+    pub(crate) fn psql(&self, database: &str, sql: &str) -> String {
+        let output = Command::new(program("psql"))
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql])
+            .arg("-h")
+            .arg(&self.folder)
+            .args(["-p", &self.port.to_string()])
+            .env("PGPASSWORD", PASSWORD)
+            .output()
+            .expect("psql can be run");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Stops the server, and waits until it is gone.
+    pub(crate) fn stop(&mut self, how: Stop) {
+        let mut watchdog = self.watchdog.take().expect("the server runs");
+        let signal: &[u8] = match how {
+            Stop::Fast => b"INT\n",
+            Stop::Crash => b"QUIT\n",
+        };
+        watchdog.stdin.take().expect("its input is a pipe").write_all(signal).expect("the watchdog listens");
+        watchdog.wait().expect("a child can be waited for");
+    }
+
+    /// Starts the server again after [`PostgresServer::stop`].
+    pub(crate) fn resume(&mut self) {
+        assert!(self.try_resume(), "PostgreSQL does not start again: {}", self.log());
+    }
+
+    fn try_resume(&mut self) -> bool {
+        // What the last one said says nothing about this one.
+        let _ = fs::remove_file(self.folder.join("log"));
+        let mut command = own(&program("postgres"));
+        command.arg("-D").arg(self.folder.join("data")).arg("-k").arg(&self.folder).args(["-p", &self.port.to_string()]);
+        let usual = [("listen_addresses", "127.0.0.1"), ("max_connections", "200"), ("shared_buffers", "32MB"), ("lc_messages", "C")];
+        for (name, value) in usual.into_iter().chain(self.settings.iter().map(|(name, value)| (*name, value.as_str()))) {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        let mut watchdog = Command::new("/bin/sh")
+            .args(["-c", WATCHDOG, "sh"])
+            .arg(&self.folder)
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdin(Stdio::piped())
+            // What ends the tests at a terminal is not to end the watchdog before it has cleaned up.
+            .process_group(0)
+            .spawn()
+            .expect("a shell can be run");
+        let deadline = Instant::now() + PATIENCE;
+        let state = self.folder.join("data/postmaster.pid");
+        loop {
+            let is_ready = fs::read_to_string(&state).is_ok_and(|state| state.lines().nth(7).is_some_and(|line| line.trim() == "ready"));
+            let is_gone = self.log().contains("database system is shut down");
+            if is_ready {
+                self.watchdog = Some(watchdog);
+                return true;
+            }
+            if is_gone || Instant::now() > deadline {
+                let _ = watchdog.stdin.take().expect("its input is a pipe").write_all(b"QUIT\n");
+                let _ = watchdog.wait();
+                return false;
+            }
+            pause();
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        if let Some(mut watchdog) = self.watchdog.take() {
+            drop(watchdog.stdin.take());
+            let _ = watchdog.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The programs of the newest PostgreSQL there is, where Debian has them.
+fn program(name: &str) -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max();
+    let path =
+        newest.map_or_else(PathBuf::new, |version| Path::new("/usr/lib/postgresql").join(version.to_string()).join("bin").join(name));
+    assert!(
+        path.exists(),
+        "these tests start a PostgreSQL of their own, and there is no {name}: apt-get install --no-install-recommends postgresql (or leave \
+         them out with POSTGRES=none)"
+    );
+    path
+}
+
+/// Whom the server runs as: PostgreSQL refuses to be root. None: whoever runs the tests.
+fn owner() -> Option<(u32, u32)> {
+    if fs::metadata("/proc/self").is_ok_and(|process| process.uid() != 0) {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd can be read");
+    let find = |name: &str| {
+        let fields: Vec<&str> = users.lines().find(|line| line.starts_with(&format!("{name}:")))?.split(':').collect();
+        Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
+    };
+    Some(find("postgres").or_else(|| find("nobody")).expect("there is a user postgres or nobody"))
+}
+
+/// A program that runs as the server's owner.
+fn own(program: &Path) -> Command {
+    let Some((uid, gid)) = owner() else { return Command::new(program) };
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]).arg(program);
+    // The folder of the tests may be closed to him.
+    command.current_dir("/");
+    command
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    listener.local_addr().expect("it has an address").port()
+}
+
+#[expect(clippy::disallowed_methods, reason = "only between two looks at a file, which has no event")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
+}
