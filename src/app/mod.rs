@@ -35,7 +35,7 @@ use crate::{
     grpc::gate::Gate,
     issuer::Issuer,
     outbound,
-    store::{Identity, Store, postgres::PostgresStore, sled::SledStore},
+    store::{Identity, Space, Store, postgres::PostgresStore, sled::SledStore},
     telemetry,
 };
 
@@ -48,6 +48,8 @@ const DRAIN: Duration = Duration::from_secs(11);
 const DRAIN_AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How often what has expired is looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(10);
+/// How often it is seen to that the store takes no more disk space than it needs.
+const SPACE_EVERY: Duration = Duration::from_mins(1);
 /// How often what apps still use is stored. What a process that is killed has counted since is lost.
 const USAGE_EVERY: Duration = Duration::from_secs(30);
 /// How often it is seen to that there is a key to sign with, and for keys that other services have made or retired: soon enough that a
@@ -85,6 +87,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
     background.spawn(telemetry::keep_up(metrics));
     background.spawn(health.clone().watch(Arc::clone(&core)));
     background.spawn(purge(Arc::clone(&core)));
+    background.spawn(keep_space(Arc::clone(&core)));
     background.spawn(logouts::deliver(Arc::clone(&core), outbound));
     background.spawn(keep_keys(Arc::clone(&core)));
     background.spawn(keep_usage(Arc::clone(&core)));
@@ -149,9 +152,8 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     let identity = match identity {
         Some(identity) => identity,
         None => {
-            // Asked again, because another service may have begun meanwhile.
             if !store.is_empty().await? && store.identity().await?.is_none() {
-                return Err("the store has records in it, and is not whole: a restore was broken off; restore into an empty one".into());
+                return Err("the store has records and no root key: a restore into it was broken off. Restore into an empty one".into());
             }
             let (_, root) = Vault::create(&master)?;
             // Of several services that begin on one new store, one makes its root key.
@@ -229,6 +231,26 @@ async fn purge(core: Arc<Core>) {
                     break;
                 }
             }
+        }
+    }
+}
+
+async fn keep_space(core: Arc<Core>) {
+    let mut tick = interval(SPACE_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        match core.store.give_space_back().await {
+            Ok(Some(Space { bytes, given_back })) => {
+                #[expect(clippy::cast_precision_loss, reason = "a gauge, and exact up to 8 PiB")]
+                metrics::gauge!("supos_auth_store_bytes").set(bytes as f64);
+                if let Some(given_back) = given_back {
+                    metrics::counter!("supos_auth_store_compactions_total").increment(1);
+                    metrics::counter!("supos_auth_store_given_back_bytes_total").increment(given_back);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!("the store could not be compacted, and is looked at again: {error}"),
         }
     }
 }

@@ -4,13 +4,12 @@ use std::{fs::File, io::BufReader, path::Path};
 
 use tokio::sync::mpsc;
 
-use super::{StartError, master_key};
+use super::{StartError, master_key, open_store};
 use crate::{
     backup::{self, Piece, Reader, Summary},
     config::{StoreArgs, StorePlace},
-    core::clock::{Clock as _, SystemClock},
     store::{
-        Transfer,
+        Store, Transfer as _,
         postgres::PostgresStore,
         sled::{NewStore, SledStore},
     },
@@ -29,64 +28,56 @@ pub enum RestoreStage {
 ///
 /// # Errors
 /// When there is no store, or it is in use, or cannot be read.
-pub async fn backup(data_dir: &Path, pieces: mpsc::Sender<Piece>) -> Result<u64, StartError> {
-    let store = SledStore::open_existing(data_dir)?;
-    Ok(backup::take(&store, SystemClock.now(), pieces).await?)
+pub async fn backup(data_dir: &Path, store: &StoreArgs, pieces: mpsc::Sender<Piece>) -> Result<u64, StartError> {
+    let data_dir = data_dir.to_owned();
+    let (store, clock) = open_store(store, move || SledStore::open_existing(&data_dir)).await?;
+    Ok(backup::take(&*store, clock.now(), pieces).await?)
 }
 
-/// Makes a new store from a backup, in `data_dir` or an empty database, and says what was in it. `progress` is told the stage and how
-/// many records and bytes of the file it has done.
+/// Makes a new store from a backup, in `data_dir` unless `store` says elsewhere, and says what was in the backup. `progress` is told the
+/// stage and how many records and bytes of the file it has done.
 ///
 /// # Errors
-/// When the file is no whole backup, there is a store already, or it cannot be made. There is none then that a service would start on.
+/// When the file is no whole backup, there is a store already, or it cannot be made. No service starts on what was begun then.
 pub fn restore(
     file: &Path,
     data_dir: Option<&Path>,
-    args: &StoreArgs,
+    store: &StoreArgs,
     mut progress: impl FnMut(RestoreStage, u64, u64),
 ) -> Result<Summary, StartError> {
     let cannot = |error: &dyn std::fmt::Display| format!("{} cannot be restored: {error}", file.display());
     let open = || File::open(file).map(|file| BufReader::with_capacity(1 << 20, file)).map_err(|error| cannot(&error));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let place = match args.place()? {
-        StorePlace::Sled => {
-            let data_dir = data_dir.ok_or("say where to with --data-dir DIR, or --store postgres://…")?;
-            NewStore::check_place(data_dir)?;
-            Place::Folder(data_dir)
-        }
-        StorePlace::Postgres(address) => {
-            let store = runtime.block_on(PostgresStore::open(*address, args.store_connections.into()))?;
-            if !runtime.block_on(store.is_empty())? {
-                return Err("the database has records in it, of a service or of a restore that was broken off: give an empty one".into());
-            }
-            Place::Database(store)
-        }
-    };
+    let place = store.place()?;
+    if let (StorePlace::Sled, Some(data_dir)) = (&place, data_dir) {
+        NewStore::check_place(data_dir)?;
+    }
     let summary =
         backup::check(open()?, |records, bytes| progress(RestoreStage::Checking, records, bytes)).map_err(|error| cannot(&error))?;
 
-    let mut reader = Reader::open(open()?).map_err(|error| cannot(&error))?;
-    let mut fill = |store: &dyn Transfer| -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut put = |into: &dyn Store| -> Result<(), StartError> {
+        let mut reader = Reader::open(open()?).map_err(|error| cannot(&error))?;
         while let Some(batch) = reader.next_batch().map_err(|error| cannot(&error))? {
-            runtime.block_on(store.import(batch))?;
+            runtime.block_on(into.import(batch))?;
             progress(RestoreStage::Storing, reader.records(), reader.bytes());
         }
         Ok(())
     };
     match place {
-        Place::Folder(data_dir) => {
+        StorePlace::Sled => {
+            let data_dir = data_dir.ok_or("say where: --data-dir DIR, or --store")?;
             master_key::make_private_folder(data_dir)?;
             let new = NewStore::begin(data_dir)?;
-            fill(new.store())?;
+            put(new.store())?;
             new.finish()?;
         }
-        Place::Database(store) => fill(&store)?,
+        StorePlace::Postgres(address) => {
+            let into = runtime.block_on(PostgresStore::open(*address, store.store_connections.into()))?;
+            if !runtime.block_on(into.is_empty())? {
+                return Err("the database has records already, and none are replaced: name an empty one".into());
+            }
+            put(&into)?;
+        }
     }
     Ok(summary)
-}
-
-/// Where a store is made.
-enum Place<'a> {
-    Folder(&'a Path),
-    Database(PostgresStore),
 }

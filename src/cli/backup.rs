@@ -16,6 +16,7 @@ use super::{AdminArgs, failure::Failure, progress::Progress, text::count};
 use crate::{
     app,
     backup::{self, Piece},
+    config::StoreArgs,
     grpc::pb::supos::auth::admin::v1 as pb,
 };
 
@@ -40,6 +41,9 @@ pub(crate) struct BackupArgs {
     /// Read the store in this data directory, of a stopped service, and ask no service.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// With --data-dir: which store, if not in it.
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// The JSON of a backup that went well.
@@ -140,7 +144,7 @@ async fn receive(args: &BackupArgs, file: &mut Unfinished, progress: &mut Progre
         Some(data_dir) => {
             let (pieces, mut taken) = mpsc::channel::<Piece>(2);
             let take = async {
-                let taken = app::backup(data_dir, pieces).await;
+                let taken = app::backup(data_dir, &args.store, pieces).await;
                 taken.map_err(|error| Failure::from_error("there is no backup", &*error))
             };
             let keep = async {

@@ -18,17 +18,18 @@ on disk, and not before: a restore that was broken off leaves none, and is done 
 
 The MASTER KEY IS NOT IN THE BACKUP. Start the service with the key that the backed-up one had.
 
-Example:
+Examples:
   supos-auth restore /backups/supos-auth-2026-01-31.jsonl --data-dir /var/lib/supos-auth
-  supos-auth restore /backups/supos-auth-2026-01-31.jsonl --store-file /etc/supos-auth/database-url";
+  supos-auth restore /backups/supos-auth-2026-01-31.jsonl --store-file /etc/supos-auth/database";
 
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
     /// The backup.
     file: PathBuf,
     /// The data directory to make the store in. It must not have one.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["store", "store_file"])]
     data_dir: Option<PathBuf>,
+    /// Which store, if not in the data directory.
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -48,5 +49,5 @@ pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
     progress.clear();
     let summary = restored.map_err(|error| Failure::from_error("nothing was restored", &*error))?;
     Output::new(Format::Table)
-        .done(&format!("restored {}: start the service on it with the master key that it had", count(summary.records, "record")))
+        .done(&format!("restored {}: start the service with the master key that it had", count(summary.records, "record")))
 }

@@ -391,6 +391,15 @@ pub trait SigningKeyStore {
     ) -> Result<SigningKey, Error>;
 }
 
+/// The disk space of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// How many bytes it takes.
+    pub bytes: u64,
+    /// How many have just been given back; none: it was not worth it.
+    pub given_back: Option<u64>,
+}
+
 /// What a store is asked about itself.
 #[async_trait]
 pub trait Maintenance {
@@ -406,6 +415,12 @@ pub trait Maintenance {
 
     /// Removes what expired before `now`, a batch of it, and gives the number of records that were looked at: 0 when nothing is left.
     async fn purge(&self, now: Timestamp) -> Result<usize, Error>;
+
+    /// Gives the disk space of what is gone back, where that has become much, and says how much is used. To be called now and then. None:
+    /// the store sees to it by itself.
+    async fn give_space_back(&self) -> Result<Option<Space>, Error> {
+        Ok(None)
+    }
 
     /// The latest time that [`Maintenance::purge`] was told, as far as this store keeps it.
     async fn latest(&self) -> Result<Timestamp, Error> {

@@ -3,6 +3,10 @@
 use std::{
     fs,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,11 +15,13 @@ use supos_auth::{
         clock::Timestamp,
         ids::{AppId, Incarnation, SessionId, UserId},
         model::{Family, Session},
+        seal::Sealed,
         secret::{BearerHash, random_bytes},
     },
-    store::{Transfer as _, record::Record, sled::SledStore},
+    store::{Identity, Maintenance as _, Origin, ReplayStore as _, Transfer as _, record::Record, sled::SledStore},
 };
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 /// The bytes of all files in a folder, as the disk holds them.
 pub(crate) fn size(folder: &Path) -> u64 {
@@ -45,8 +51,8 @@ fn session(number: u64) -> [Record; 2] {
         ticket: BearerHash::from_bytes(random_bytes().expect("randomness")),
         created_at: now,
         last_used_at: now,
-        expires_at: now.after(Duration::from_secs(30 * 86_400)),
-        idle_lifetime: Duration::from_secs(7 * 86_400),
+        expires_at: now.after(Duration::from_hours(30 * 24)),
+        idle_lifetime: Duration::from_hours(7 * 24),
         next_family: 1,
         authority: None,
     };
@@ -84,4 +90,67 @@ async fn cost_of_sessions() {
     let store = SledStore::open(folder.path()).expect("a store");
     println!("opened in {:?}: {} bytes of disk each, {} MiB of memory", begun.elapsed(), size(folder.path()) / count, memory() >> 20);
     drop(store);
+}
+
+/// How long calls wait while a backup is taken and while the store moves, beside how long they wait otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures; cargo test --release --test space -- --ignored --nocapture waits"]
+async fn waits_of_calls_during_a_backup() {
+    let count: u64 = std::env::var("SESSIONS").map_or(100_000, |count| count.parse().expect("a number"));
+    let folder = TempDir::new().expect("a folder");
+    let store = Arc::new(SledStore::open(folder.path()).expect("a store"));
+    store.set_identity(Identity { origin: Origin::Production, root: Sealed::from_bytes(vec![1; 44]) }).await.expect("stored");
+    for batch in 0..count / 500 {
+        store.import((0..500).flat_map(|number| session(batch * 500 + number)).collect()).await.expect("stored");
+    }
+    for during_backup in [false, true, false, true] {
+        let stop = Arc::new(AtomicBool::new(false));
+        let callers: Vec<_> = (0..16)
+            .map(|_| {
+                let (store, stop) = (Arc::clone(&store), Arc::clone(&stop));
+                tokio::spawn(async move {
+                    let mut waits = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        let begun = Instant::now();
+                        let until = Timestamp::from_millis(1_800_000_000_000);
+                        store.use_once(BearerHash::from_bytes(random_bytes().expect("randomness")), until).await.expect("used");
+                        waits.push(begun.elapsed());
+                    }
+                    waits
+                })
+            })
+            .collect();
+        let begun = Instant::now();
+        let mut records = 0;
+        if during_backup {
+            let (to, mut from) = mpsc::channel(4);
+            let export = store.export(to);
+            let receive = async {
+                while let Some(batch) = from.recv().await {
+                    records += batch.len();
+                }
+            };
+            tokio::join!(export, receive).0.expect("exported");
+        } else {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        let took = begun.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        let mut waits = Vec::new();
+        for caller in callers {
+            waits.extend(caller.await.expect("no panic"));
+        }
+        waits.sort();
+        let at = |share: usize| waits[(waits.len() - 1) * share / 1000];
+        println!(
+            "backup {during_backup} ({records} records, {took:?}): {} writes, p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}, {} MiB",
+            waits.len(),
+            at(500),
+            at(990),
+            at(999),
+            at(1000),
+            memory() >> 20
+        );
+        assert!(waits.last().is_some_and(|longest| *longest < Duration::from_secs(2)), "a call waited for 2 s");
+    }
 }

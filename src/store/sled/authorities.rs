@@ -227,7 +227,7 @@ impl AuthorityStore for SledStore {
         );
         // What is before the authority's id in the key.
         let before = if matches!(of, LinksOf::Authority(_)) { 1 } else { 17 };
-        let tree = self.tree.clone();
+        let tree = self.tree();
         let scan = move || {
             let range = (std::ops::Bound::Excluded(begin), std::ops::Bound::Unbounded);
             let mut links = Vec::new();

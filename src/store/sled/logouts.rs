@@ -107,7 +107,7 @@ pub(super) fn put_given_up(txn: &mut Txn<'_>, given_up: &OwedLogout) -> Result<(
 #[async_trait]
 impl LogoutStore for SledStore {
     async fn due_logouts(&self, per_lane: usize, now: Timestamp) -> Result<Vec<OwedLogout>, Error> {
-        let tree = self.tree.clone();
+        let tree = self.tree();
         let scan = move || {
             let mut due = Vec::new();
             let mut begin = keys::QUEUE.to_vec();
@@ -167,7 +167,7 @@ impl LogoutStore for SledStore {
 
     async fn give_up_logouts(&self, now: Timestamp) -> Result<Vec<OwedLogout>, Error> {
         // Nearly always there is nothing to do, which needs no step. The ids are in the order of time.
-        let Some(oldest) = self.tree.scan_prefix(keys::OWED).values().next() else { return Ok(Vec::new()) };
+        let Some(oldest) = self.tree().scan_prefix(keys::OWED).values().next() else { return Ok(Vec::new()) };
         if !decode::<OwedLogout>(&oldest.map_err(unavailable)?)?.is_too_old(now) {
             return Ok(Vec::new());
         }
@@ -188,7 +188,7 @@ impl LogoutStore for SledStore {
     }
 
     async fn logouts(&self, given_up: bool, app: Option<AppId>, after: After<LogoutId>, limit: usize) -> Result<Vec<OwedLogout>, Error> {
-        let tree = self.tree.clone();
+        let tree = self.tree();
         let scan = move || {
             let (prefix, key): (_, fn(LogoutId) -> Vec<u8>) =
                 if given_up { (keys::GIVEN_UP, keys::given_up) } else { (keys::OWED, keys::owed) };

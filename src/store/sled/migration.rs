@@ -9,7 +9,6 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     FORMAT, keys,
-    snapshot::Snapshots,
     txn::{Txn, decode, get, unavailable},
 };
 use crate::core::{
@@ -61,7 +60,7 @@ fn set_format(db: &sled::Db, file: &File, format: u32) -> Result<(), Error> {
 fn write(db: &sled::Db, step: impl FnOnce(&mut Txn<'_>) -> Result<(), Error>) -> Result<(), Error> {
     let mut txn = Txn::new(db);
     step(&mut txn)?;
-    txn.apply(&Snapshots::default())?;
+    txn.apply()?;
     db.flush().map_err(unavailable)?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod accounts;
 mod acknowledged;
 mod authorities;
+mod compaction;
 mod keys;
 mod logouts;
 mod migration;
@@ -18,6 +19,7 @@ use std::{
     io,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    sync::RwLock,
     time::{Duration, Instant},
 };
 
@@ -26,10 +28,11 @@ use async_trait::async_trait;
 pub use self::new::NewStore;
 use self::{
     acknowledged::Acknowledged,
+    compaction::Compaction,
     txn::{Txn, decode, get, unavailable},
-    writer::Writer,
+    writer::{Current, Files, Writer, in_force},
 };
-use super::{Identity, Maintenance, SigningKeyStore, Store, newest_signing_key};
+use super::{Identity, Maintenance, SigningKeyStore, Space, Store, newest_signing_key};
 use crate::core::{Error, clock::Timestamp, model::SigningKey};
 
 /// The format of the records. A store of an older one is brought to it, one of a newer one is refused.
@@ -48,8 +51,10 @@ const PURGE_BATCH: usize = 256;
 /// A store in a folder of this machine.
 #[derive(Debug)]
 pub struct SledStore {
-    tree: sled::Tree,
+    folder: PathBuf,
+    current: Current,
     writer: Writer,
+    compaction: Compaction,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -71,11 +76,12 @@ impl SledStore {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
         let folder_lock = lock(&folder.join(LOCK))?;
+        compaction::settle(folder)?;
         let path = folder.join(STORE);
         if !path.exists() {
             make(folder, &path)?;
         }
-        Self::open_at(&path, folder_lock)
+        Self::open_at(folder, &path, folder_lock)
     }
 
     /// Opens the store in `folder`, if there is one.
@@ -83,14 +89,14 @@ impl SledStore {
     /// # Errors
     /// As [`SledStore::open`], and when there is none.
     pub fn open_existing(folder: &Path) -> Result<Self, Error> {
-        if !folder.join(STORE).is_dir() {
+        if ![STORE, compaction::NEXT].iter().any(|store| folder.join(store).is_dir()) {
             return Err(Error::StoreUnavailable(format!("there is no store in {}", folder.display())));
         }
         Self::open(folder)
     }
 
     /// Opens the store at `path`.
-    fn open_at(path: &Path, folder_lock: File) -> Result<Self, Error> {
+    fn open_at(folder: &Path, path: &Path, folder_lock: File) -> Result<Self, Error> {
         remove_half_written_snapshots(path)?;
         let db = open_files(path)?;
         let acknowledged = Acknowledged::open(&path.join("acknowledged"), &db)?;
@@ -98,10 +104,12 @@ impl SledStore {
         let log = path.join("db");
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
         migration::migrate(&db, &file)?;
-        let tree = (*db).clone();
+        let tree: sled::Tree = (*db).clone();
         let owed = logouts::count(&tree)?;
-        let writer = Writer::start(db, file, acknowledged, owed).map_err(|error| io_error("cannot start the writer of", path, &error))?;
-        Ok(Self { tree, writer, _lock: folder_lock })
+        let current = Current::new(RwLock::new(tree));
+        let writer = Writer::start(Files { db, file, acknowledged }, Current::clone(&current), owed)
+            .map_err(|error| io_error("cannot start the writer of", path, &error))?;
+        Ok(Self { folder: folder.to_owned(), current, writer, compaction: Compaction::default(), _lock: folder_lock })
     }
 
     /// Has this process end when the disk does not answer for so long: what hangs gives no error, and callers would wait for ever.
@@ -110,6 +118,11 @@ impl SledStore {
     /// [`Error::StoreUnavailable`] when there can be no watchdog.
     pub fn watch(&self, limit: Duration) -> Result<(), Error> {
         self.writer.watch(limit).map_err(|error| Error::StoreUnavailable(format!("cannot start the watchdog of the store: {error}")))
+    }
+
+    /// What is read from.
+    fn tree(&self) -> sled::Tree {
+        in_force(&self.current)
     }
 
     async fn run<T, F>(&self, step: F) -> Result<T, Error>
@@ -121,7 +134,7 @@ impl SledStore {
     }
 
     fn get<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
-        get(&self.tree, key)
+        get(&self.tree(), key)
     }
 
     /// At most `limit` records whose keys begin with `prefix` and come after `after`.
@@ -129,7 +142,7 @@ impl SledStore {
     where
         T: serde::de::DeserializeOwned + Send + 'static,
     {
-        let tree = self.tree.clone();
+        let tree = self.tree();
         let scan = move || {
             let after = after.unwrap_or_else(|| prefix.to_vec());
             let begin = std::ops::Bound::Excluded(after);
@@ -335,6 +348,10 @@ impl Maintenance for SledStore {
             Ok(due.len())
         })
         .await
+    }
+
+    async fn give_space_back(&self) -> Result<Option<Space>, Error> {
+        self.compact().await.map(Some)
     }
 
     async fn latest(&self) -> Result<Timestamp, Error> {

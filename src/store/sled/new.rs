@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{LOCK, STORE, SledStore, io_error, lock, sync};
+use super::{LOCK, STORE, SledStore, compaction, io_error, lock, sync};
 use crate::core::Error;
 
 /// Where the store is until it is whole, in the data folder.
@@ -43,6 +43,7 @@ impl NewStore {
     /// [`Error::StoreUnavailable`] when there is a store already, or it cannot be made.
     pub fn begin(folder: &Path) -> Result<Self, Error> {
         let taken = lock(&folder.join(LOCK))?;
+        compaction::settle(folder)?;
         Self::check_place(folder)?;
         remove_unfinished(folder)?;
         Ok(Self { folder: folder.to_owned(), store: SledStore::open(&folder.join(UNFINISHED))?, _lock: taken })

@@ -257,7 +257,7 @@ impl SessionStore for SledStore {
     }
 
     async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error> {
-        let tree = self.tree.clone();
+        let tree = self.tree();
         let scan = move || {
             let prefix = user.map_or_else(|| keys::SESSIONS.to_vec(), keys::sessions_of);
             let begin = after.map_or_else(|| prefix.clone(), |id| [prefix.as_slice(), id.as_bytes()].concat());

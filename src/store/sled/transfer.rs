@@ -80,10 +80,10 @@ fn put(txn: &mut Txn<'_>, record: Record) -> Result<(), Error> {
 #[async_trait]
 impl Transfer for SledStore {
     async fn export(&self, records: mpsc::Sender<Vec<Record>>) -> Result<(), Error> {
-        let snapshots = Arc::clone(&self.writer.snapshots);
+        let snapshots = Arc::clone(&self.writer.beside.snapshots);
         // Between two steps, and after everything before it is on disk.
         let snapshot: Snapshot = self.run(move |_| snapshots.take()).await?;
-        let tree = self.tree.clone();
+        let tree = self.tree();
         let scan = move || {
             while let Some(read) = snapshot.read(&tree, TRANSFER_BATCH)? {
                 let batch = read.iter().map(|(key, value)| record(key, value)).collect::<Result<Vec<_>, _>>()?;
@@ -98,7 +98,7 @@ impl Transfer for SledStore {
 
     async fn is_empty(&self) -> Result<bool, Error> {
         let own = [keys::FORMAT, keys::LATEST, keys::PROBE, keys::STEP];
-        for key in self.tree.iter().keys() {
+        for key in self.tree().iter().keys() {
             if !own.contains(&key.map_err(unavailable)?.as_ref()) {
                 return Ok(false);
             }

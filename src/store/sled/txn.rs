@@ -2,17 +2,18 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::snapshot::Snapshots;
 use crate::core::Error;
 
 /// The longest record: longer ones could make sled keep a whole leaf in a file of its own, which it never syncs.
 pub(super) const MAX_RECORD: usize = 4096;
 
+/// What is put, and what is removed.
+pub(super) type Writes = Vec<(sled::IVec, Option<sled::IVec>)>;
+
 /// What a step reads from and writes to. What it writes is seen once the whole step is done.
 pub(super) struct Txn<'a> {
     tree: &'a sled::Tree,
-    /// What is put, and what is removed.
-    writes: Vec<(sled::IVec, Option<sled::IVec>)>,
+    writes: Writes,
     /// How many more calls are owed to apps once this is done.
     pub(super) owed: i64,
 }
@@ -60,17 +61,26 @@ impl<'a> Txn<'a> {
         self.writes.is_empty()
     }
 
-    /// Writes what the step has put and removed, as one.
-    pub(super) fn apply(self, snapshots: &Snapshots) -> Result<(), Error> {
-        snapshots.keep(self.tree, self.writes.iter().map(|(key, _)| key.as_ref()))?;
+    pub(super) fn tree(&self) -> &sled::Tree {
+        self.tree
+    }
+
+    /// The keys that the step writes to.
+    pub(super) fn writes(&self) -> impl Iterator<Item = &[u8]> {
+        self.writes.iter().map(|(key, _)| key.as_ref())
+    }
+
+    /// Writes what the step has put and removed, as one, and gives it.
+    pub(super) fn apply(self) -> Result<Writes, Error> {
         let mut batch = sled::Batch::default();
-        for (key, value) in self.writes {
+        for (key, value) in &self.writes {
             match value {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
             }
         }
-        self.tree.apply_batch(batch).map_err(unavailable)
+        self.tree.apply_batch(batch).map_err(unavailable)?;
+        Ok(self.writes)
     }
 }
 

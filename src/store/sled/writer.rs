@@ -13,7 +13,7 @@ use std::{
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
         mpsc,
     },
@@ -23,7 +23,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc as jobs, oneshot, watch};
 
-use super::{acknowledged::Acknowledged, keys, snapshot::Snapshots, txn::Txn};
+use super::{acknowledged::Acknowledged, compaction::Mirror, keys, snapshot::Snapshots, txn::Txn};
 use crate::core::Error;
 
 /// How many steps may wait. More are shed.
@@ -46,19 +46,66 @@ type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
 type Job = Box<dyn FnOnce(&sled::Tree) -> (Answer, Wrote) + Send>;
 
 /// What a step has written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Wrote {
+#[derive(Debug)]
+pub(super) enum Wrote {
+    /// Nothing.
     Nothing,
     /// Something, as the step of this number.
     Step(u64),
+    /// Nothing, but from now on other files are in force, which hold everything so far and have it on disk.
+    Moved(Box<Files>),
     /// It could not: the store takes no more writes.
     Failed(String),
+}
+
+/// The files that a store is in.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// sled's.
+    pub(super) db: sled::Db,
+    /// The one that sled writes its log to.
+    pub(super) file: File,
+    /// The one that says what was answered.
+    pub(super) acknowledged: Acknowledged,
+}
+
+impl Files {
+    fn tree(&self) -> sled::Tree {
+        (*self.db).clone()
+    }
+
+    /// Brings to disk what was written up to a step.
+    fn flush(&mut self, last: u64) -> Result<(), String> {
+        self.db.flush().map_err(|error| error.to_string())?;
+        self.file.sync_data().and_then(|()| self.acknowledged.note(last)).map_err(|error| error.to_string())
+    }
+}
+
+/// What happens beside the writing of steps.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    /// The number of the last step that wrote something.
+    steps: AtomicU64,
+    /// How many keys have been written.
+    written: AtomicU64,
+    pub(super) snapshots: Arc<Snapshots>,
+    pub(super) mirror: Mirror,
+}
+
+/// The tree that is in force.
+pub(super) type Current = Arc<RwLock<sled::Tree>>;
+
+/// The tree that is in force now.
+pub(super) fn in_force(current: &RwLock<sled::Tree>) -> sled::Tree {
+    current.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 struct Group {
     answers: Vec<Answer>,
     /// The last step that wrote something.
     last: Option<u64>,
+    /// The files that have come into force meanwhile.
+    moved: Option<Box<Files>>,
     failure: Option<String>,
 }
 
@@ -121,33 +168,30 @@ impl Shared {
 pub(super) struct Writer {
     jobs: jobs::Sender<Job>,
     shared: Arc<Shared>,
-    /// The number of the last step that wrote something.
-    steps: Arc<AtomicU64>,
     pub(super) owed: Arc<Owed>,
-    pub(super) snapshots: Arc<Snapshots>,
+    pub(super) beside: Arc<Beside>,
 }
 
 impl Writer {
-    /// Starts the threads. `file` is a handle on the file that `db` writes its log to.
-    pub(super) fn start(db: sled::Db, file: File, acknowledged: Acknowledged, owed: Owed) -> std::io::Result<Self> {
+    /// Starts the threads. Which tree is in force then stands in `current`.
+    pub(super) fn start(files: Files, current: Current, owed: Owed) -> std::io::Result<Self> {
         let (jobs, queue) = jobs::channel(QUEUE);
         let (groups, waiting) = mpsc::sync_channel(2);
         let (condition, _) = watch::channel(Condition::Well);
         let shared =
             Arc::new(Shared { failed: AtomicBool::default(), condition, writing: Progress::default(), syncing: Progress::default() });
-        let steps = Arc::new(AtomicU64::new(acknowledged.step()));
-        let tree: sled::Tree = (*db).clone();
+        let beside = Arc::new(Beside { steps: AtomicU64::new(files.acknowledged.step()), ..Beside::default() });
         let of_writer = Arc::clone(&shared);
-        thread::Builder::new().name("store-write".into()).spawn(move || write(queue, &tree, &groups, &of_writer))?;
+        thread::Builder::new().name("store-write".into()).spawn(move || write(queue, &current, &groups, &of_writer))?;
         let of_sync = Arc::clone(&shared);
-        thread::Builder::new().name("store-sync".into()).spawn(move || sync(&waiting, &db, &file, acknowledged, &of_sync))?;
-        Ok(Self { jobs, shared, steps, owed: Arc::new(owed), snapshots: Arc::default() })
+        thread::Builder::new().name("store-sync".into()).spawn(move || sync(&waiting, files, &of_sync))?;
+        Ok(Self { jobs, shared, owed: Arc::new(owed), beside })
     }
 
     /// Ends the process when a step or a flush takes longer than `limit`.
     pub(super) fn watch(&self, limit: Duration) -> std::io::Result<()> {
         let (shared, jobs) = (Arc::downgrade(&self.shared), self.jobs.downgrade());
-        let (snapshots, steps) = (Arc::clone(&self.snapshots), Arc::clone(&self.steps));
+        let beside = Arc::clone(&self.beside);
         thread::Builder::new().name("store-watch".into()).spawn(move || {
             let mut watchdog = Watchdog::default();
             loop {
@@ -155,11 +199,11 @@ impl Writer {
                 let (Some(shared), Some(jobs)) = (shared.upgrade(), jobs.upgrade()) else { return };
                 if watchdog.look(&shared, limit) {
                     // Nothing has been written for a while: whether that still can be is found out by trying.
-                    let (snapshots, steps) = (Arc::clone(&snapshots), Arc::clone(&steps));
+                    let beside = Arc::clone(&beside);
                     let _ = jobs.try_send(Box::new(move |tree| {
                         let mut txn = Txn::new(tree);
                         txn.put_raw(keys::PROBE, &[0_u8; 1][..]);
-                        let wrote = apply(txn, &snapshots, &steps).unwrap_or_else(|error| Wrote::Failed(error.to_string()));
+                        let wrote = apply(txn, &beside).unwrap_or_else(|error| Wrote::Failed(error.to_string()));
                         (Box::new(|_| ()), wrote)
                     }));
                 }
@@ -175,14 +219,14 @@ impl Writer {
         F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let (owed, snapshots, steps) = (Arc::clone(&self.owed), Arc::clone(&self.snapshots), Arc::clone(&self.steps));
+        let (owed, beside) = (Arc::clone(&self.owed), Arc::clone(&self.beside));
         let job: Job = Box::new(move |tree| {
             let mut txn = Txn::new(tree);
             let stepped = step(&mut txn);
             let newly_owed = txn.owed;
             let (outcome, wrote) = match stepped {
                 Err(error) => (Err(error), Wrote::Nothing),
-                Ok(value) => match apply(txn, &snapshots, &steps) {
+                Ok(value) => match apply(txn, &beside) {
                     Ok(wrote) => (Ok(value), wrote),
                     Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
                 },
@@ -200,13 +244,38 @@ impl Writer {
             });
             (answer, wrote)
         });
+        self.submit(job, answer).await?
+    }
+
+    /// Runs something between two steps that is none, and waits until what came before it is on disk.
+    pub(super) async fn between_steps<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&sled::Tree) -> (T, Wrote) + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |tree| {
+            let (outcome, wrote) = work(tree);
+            // Whoever asked may have gone.
+            let answer: Answer = Box::new(move |synced| drop(reply.send(synced.map(|()| outcome))));
+            (answer, wrote)
+        });
+        self.submit(job, answer).await?
+    }
+
+    /// How many keys have been written since the store was opened.
+    pub(super) fn written(&self) -> u64 {
+        self.beside.written.load(Ordering::Relaxed)
+    }
+
+    async fn submit<T>(&self, job: Job, answer: oneshot::Receiver<T>) -> Result<T, Error> {
         self.jobs.try_send(job).map_err(|refused| match refused {
             jobs::error::TrySendError::Full(_) => Error::Busy { retry_after: std::time::Duration::from_secs(1) },
             jobs::error::TrySendError::Closed(_) => Error::StoreUnavailable("the store is closed".into()),
         })?;
         tokio::select! {
             biased;
-            answer = answer => answer.map_err(|_| Error::StoreUnavailable("the store's writer has stopped".into()))?,
+            answer = answer => answer.map_err(|_| Error::StoreUnavailable("the store's writer has stopped".into())),
             // What hangs lets no answer go.
             cause = self.failed() => Err(Error::StoreUnavailable(cause)),
         }
@@ -229,34 +298,42 @@ impl Writer {
 }
 
 /// Writes what a step has collected, with its number.
-fn apply(mut txn: Txn<'_>, snapshots: &Snapshots, steps: &AtomicU64) -> Result<Wrote, Error> {
+fn apply(mut txn: Txn<'_>, beside: &Beside) -> Result<Wrote, Error> {
     if txn.is_empty() {
         return Ok(Wrote::Nothing);
     }
     // Only the writer's thread counts.
-    let number = steps.load(Ordering::Relaxed) + 1;
-    steps.store(number, Ordering::Relaxed);
+    let number = beside.steps.load(Ordering::Relaxed) + 1;
+    beside.steps.store(number, Ordering::Relaxed);
     txn.put_raw(keys::STEP, &number.to_be_bytes());
-    txn.apply(snapshots)?;
+    beside.snapshots.keep(txn.tree(), txn.writes())?;
+    let writes = txn.apply()?;
+    beside.written.fetch_add(writes.len() as u64, Ordering::Relaxed);
+    beside.mirror.write(&writes);
     Ok(Wrote::Step(number))
 }
 
-fn write(mut queue: jobs::Receiver<Job>, tree: &sled::Tree, groups: &mpsc::SyncSender<Group>, shared: &Shared) {
+fn write(mut queue: jobs::Receiver<Job>, current: &RwLock<sled::Tree>, groups: &mpsc::SyncSender<Group>, shared: &Shared) {
     while let Some(first) = queue.blocking_recv() {
-        let mut group = Group { answers: Vec::new(), last: None, failure: None };
+        let mut group = Group { answers: Vec::new(), last: None, moved: None, failure: None };
         let mut next = Some(first);
         while let Some(job) = next {
             // sled panics on what it does not expect. The step's caller sees that nobody answers him.
             let (answer, wrote) = if shared.failed.load(Ordering::Acquire) {
                 refuse(job)
             } else {
-                let run = || catch_unwind(AssertUnwindSafe(|| job(tree)));
+                let tree = in_force(current);
+                let run = || catch_unwind(AssertUnwindSafe(|| job(&tree)));
                 shared.writing.during(run).unwrap_or_else(|_| (Box::new(|_| ()), Wrote::Failed("a panic, see above".to_owned())))
             };
             group.answers.push(answer);
             match wrote {
                 Wrote::Nothing => {}
                 Wrote::Step(number) => group.last = Some(number),
+                Wrote::Moved(files) => {
+                    *current.write().unwrap_or_else(PoisonError::into_inner) = files.tree();
+                    group.moved = Some(files);
+                }
                 Wrote::Failed(cause) => group.failure = Some(cause),
             }
             next = if group.answers.len() < GROUP { queue.try_recv().ok() } else { None };
@@ -273,7 +350,7 @@ fn refuse(job: Job) -> (Answer, Wrote) {
     (Box::new(|_| ()), Wrote::Nothing)
 }
 
-fn sync(waiting: &mpsc::Receiver<Group>, db: &sled::Db, file: &File, mut acknowledged: Acknowledged, shared: &Shared) {
+fn sync(waiting: &mpsc::Receiver<Group>, mut files: Files, shared: &Shared) {
     let give_up = |cause: String| {
         shared.fail(&cause);
         Error::StoreUnavailable(cause)
@@ -283,18 +360,20 @@ fn sync(waiting: &mpsc::Receiver<Group>, db: &sled::Db, file: &File, mut acknowl
         while let Ok(mut more) = waiting.try_recv() {
             group.answers.append(&mut more.answers);
             group.last = more.last.or(group.last);
+            group.moved = more.moved.or(group.moved);
             group.failure = group.failure.or(more.failure);
+        }
+        if let Some(moved) = group.moved {
+            let old = std::mem::replace(&mut files, *moved);
+            // sled writes once more when it is closed, to files that nobody needs any more.
+            thread::spawn(move || drop(old));
         }
         let synced = if shared.failed.load(Ordering::Acquire) {
             Err(Error::StoreUnavailable("an earlier write did not reach the disk".into()))
         } else if let Some(cause) = group.failure {
             Err(give_up(cause))
         } else if let Some(last) = group.last {
-            let flush = || {
-                db.flush().map_err(|error| error.to_string())?;
-                file.sync_data().and_then(|()| acknowledged.note(last)).map_err(|error| error.to_string())
-            };
-            shared.syncing.during(flush).map_err(give_up)
+            shared.syncing.during(|| files.flush(last)).map_err(give_up)
         } else {
             Ok(())
         };
@@ -306,12 +385,12 @@ fn sync(waiting: &mpsc::Receiver<Group>, db: &sled::Db, file: &File, mut acknowl
         }
         if synced.is_ok() && acknowledged_at.elapsed() >= SYNC_ACKNOWLEDGED_EVERY {
             acknowledged_at = Instant::now();
-            if let Err(error) = shared.syncing.during(|| acknowledged.sync()) {
+            if let Err(error) = shared.syncing.during(|| files.acknowledged.sync()) {
                 give_up(error.to_string());
             }
         }
     }
-    if let Err(error) = acknowledged.sync() {
+    if let Err(error) = files.acknowledged.sync() {
         tracing::warn!("what was acknowledged last could not be synced: {error}");
     }
 }
