@@ -7,7 +7,7 @@ use supos_auth::grpc::pb::supos::auth::admin::v1::{
 use crate::harness::{
     App, Setup, User, World,
     visitor::{Seen, Visitor},
-    world::encode,
+    world::{encode, with_another_end},
 };
 
 const SIGN_IN: &str = "/inter-api/auth/sign-in";
@@ -136,7 +136,7 @@ async fn a55_nobody_signs_in_by_a_form_that_was_given_to_another_browser() {
     let mut other = Visitor::default();
     let others = come(&world, &mut other, &start(&app)).await;
     let form = page.form();
-    let changed = format!("{}A", &form[..form.len() - 1]);
+    let changed = with_another_end(&form);
     let way_back = visitor.get(&world, &start(&app)).await.location().split_once('=').expect("it is sealed").1.to_owned();
     for (what, visitor, form) in [
         ("no form", &visitor, ""),

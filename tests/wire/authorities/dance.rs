@@ -11,7 +11,7 @@ use super::{
     registration::join_all,
     stage::{Browser, Fake, Says, cookie, redirect_uri, registered, set_cookie, ticket},
 };
-use crate::harness::{Call, Case, Op, Setup, Status, Via, Who, World, unique};
+use crate::harness::{Call, Case, Op, Setup, Status, Via, Who, World, unique, world::with_another_end};
 
 #[tokio::test]
 async fn a_user_signs_in_at_an_authority_and_signs_out_of_it() {
@@ -93,8 +93,7 @@ async fn a64_a_state_works_once_in_its_own_browser_unchanged_and_for_ten_minutes
     let authority = registered(&world, &fake, |_| {}).await;
     let away = browser.begins(&world, &authority);
     let other = browser.begins(&world, &authority);
-    let changed = format!("{}A", &away.state[..away.state.len() - 1]);
-    let changed = if changed == away.state { format!("{}B", &away.state[..away.state.len() - 1]) } else { changed };
+    let changed = with_another_end(&away.state);
     for via in Via::BOTH {
         for refused in [
             Call { who: Who::nobody(), ..away.back() },

@@ -327,6 +327,14 @@ pub(crate) fn query<'a, N: AsRef<str> + 'a>(parameters: impl IntoIterator<Item =
     query.finish()
 }
 
+/// The same text, but for its last character.
+pub(crate) fn with_another_end(text: &str) -> String {
+    let mut text = text.to_owned();
+    let last = if text.pop() == Some('A') { 'B' } else { 'A' };
+    text.push(last);
+    text
+}
+
 /// A value as one piece of a path.
 pub(crate) fn encode(value: &str) -> String {
     percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string()
