@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../postgres_server/mod.rs"]
+#[expect(dead_code, reason = "not all of it is needed here")]
 mod postgres_server;
+#[expect(dead_code, reason = "no connection is cut here: see tests/replicas")]
 mod proxy;
 #[path = "../store/scene.rs"]
 #[expect(dead_code, reason = "not all of it is needed here")]

@@ -1,16 +1,18 @@
-//! Stands between the store and its database, and loses an answer.
+//! Stands between the store and its database, and loses an answer, or lets nothing through.
 
 use std::sync::{Arc, Mutex};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 /// A proxy in front of the test server.
 pub(crate) struct Proxy {
     port: u16,
     losing: Arc<Mutex<Option<&'static [u8]>>>,
+    is_cut: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -19,16 +21,28 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let losing = Arc::<Mutex<Option<&'static [u8]>>>::default();
         let shared = Arc::clone(&losing);
+        let (is_cut, cut) = watch::channel(false);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(relay(client, server, Arc::clone(&shared)));
+                let (shared, mut cut) = (Arc::clone(&shared), cut.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = cut.wait_for(|cut| *cut) => {}
+                        () = relay(client, server, shared) => {}
+                    }
+                });
             }
         });
-        Self { port, losing }
+        Self { port, losing, is_cut }
     }
 
     pub(crate) const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Ends every connection, and takes none until it is told otherwise.
+    pub(crate) fn cut(&self, cut: bool) {
+        self.is_cut.send_replace(cut);
     }
 
     /// Cuts the connection instead of handing on the next answer that has this in it. What it answers has been done.

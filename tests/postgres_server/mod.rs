@@ -117,12 +117,21 @@ impl PostgresServer {
 
     /// Has the server abort, and waits until it is gone. It recovers from its log when it is started again.
     pub(crate) fn crash(&mut self) {
+        self.end(b"QUIT\n");
+    }
+
+    /// Has the server end its connections and shut down well, and waits until it is gone.
+    pub(crate) fn shut_down(&mut self) {
+        self.end(b"INT\n");
+    }
+
+    fn end(&mut self, signal: &[u8]) {
         let mut watchdog = self.watchdog.take().expect("the server runs");
-        watchdog.stdin.take().expect("its input is a pipe").write_all(b"QUIT\n").expect("the watchdog listens");
+        watchdog.stdin.take().expect("its input is a pipe").write_all(signal).expect("the watchdog listens");
         watchdog.wait().expect("a child can be waited for");
     }
 
-    /// Starts the server again after [`PostgresServer::crash`].
+    /// Starts the server again after it has ended.
     pub(crate) fn resume(&mut self) {
         assert!(self.try_resume(), "PostgreSQL does not start again: {}", self.log());
     }

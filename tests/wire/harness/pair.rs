@@ -38,6 +38,10 @@ pub(crate) struct Setup {
     pub(crate) under: Vec<OsString>,
     /// Where the service keeps its data, if not in the pair's own folder.
     pub(crate) data: Option<PathBuf>,
+    /// The socket between Envoy and the service, if not in the pair's own folder.
+    pub(crate) edge: Option<PathBuf>,
+    /// The sockets of further services that Envoy calls in turn with this one.
+    pub(crate) beside: Vec<PathBuf>,
 }
 
 impl Setup {
@@ -117,7 +121,7 @@ impl Pair {
 
     /// The socket between Envoy and the service.
     pub(crate) fn edge(&self) -> PathBuf {
-        edge(self.folder.path())
+        edge(&self.setup, self.folder.path())
     }
 
     /// Where the service keeps its data.
@@ -194,8 +198,8 @@ impl Pair {
     }
 }
 
-fn edge(folder: &Path) -> PathBuf {
-    folder.join("edge.sock")
+fn edge(setup: &Setup, folder: &Path) -> PathBuf {
+    setup.edge.clone().unwrap_or_else(|| folder.join("edge.sock"))
 }
 
 fn data(setup: &Setup, folder: &Path) -> PathBuf {
@@ -213,7 +217,7 @@ fn reserve_port() -> std::io::Result<(TcpSocket, SocketAddr)> {
 
 fn start_service(setup: &Setup, folder: &Path, http: SocketAddr, clock: Option<&Clock>, log: &Log) -> Result<(Process, Listening), String> {
     let public_url = setup.public_url.clone().unwrap_or_else(|| format!("http://{http}"));
-    let edge_listen = format!("unix:{}", edge(folder).display());
+    let edge_listen = format!("unix:{}", edge(setup, folder).display());
     let mut arguments: Vec<OsString> =
         ["serve", "--dev", "--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"].map(OsString::from).into();
     arguments
@@ -255,9 +259,11 @@ fn listening(line: &str, listener: &str) -> Option<String> {
 
 fn start_envoy(setup: &Setup, folder: &Path, http: SocketAddr, log: &Log) -> Result<Process, String> {
     let envoy = tools::envoy();
+    let sockets: Vec<String> =
+        std::iter::once(&edge(setup, folder)).chain(&setup.beside).map(|socket| socket.display().to_string()).collect();
     let rendered = Command::new(tools::root().join("envoy/render"))
         .env("HTTP_PORT", http.port().to_string())
-        .env("EDGE_SOCKET", edge(folder))
+        .env("EDGE_SOCKET", sockets.join(";"))
         .env("TRUSTED_HOPS", setup.trusted_hops.to_string())
         .env("DESCRIPTOR", tools::root().join("envoy/descriptor.pb"))
         .output()

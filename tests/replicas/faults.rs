@@ -1,0 +1,234 @@
+//! The database goes, comes back, refuses writes, is slow, or its answer is lost.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinSet;
+
+use crate::{
+    harness::{Call, Case, Op, Via, Who, exchange, refresh, valid},
+    postgres_server::{PostgresServer, is_wanted},
+    proxy::Proxy,
+    stage::{Replicas, by_port, is_ready, is_unavailable, until},
+};
+
+/// Two services, the second of which reaches the database through a proxy.
+async fn one_by_proxy() -> (Replicas, Proxy) {
+    let server = PostgresServer::shared();
+    let (url, proxy) = (server.database(), Proxy::start(server.port()).await);
+    let port = proxy.port();
+    let place = |replica| if replica == 0 { url.clone() } else { by_port(&url, port) };
+    (Replicas::at(2, place, |_, setup| setup).await, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p7_a_service_that_cannot_ask_the_database_calls_nothing_good_and_says_that_it_is_not_ready() {
+    if !is_wanted() {
+        return;
+    }
+    let (replicas, proxy) = one_by_proxy().await;
+    let [here, apart] = [replicas.world(0), replicas.world(1)];
+    let (app, _, ticket, tokens) = here.family().await;
+    let (_, _, _, others) = here.family().await;
+    for _ in 0..5 {
+        assert!(replicas.is_good(&app, &tokens.access).await);
+    }
+    proxy.cut(true);
+    here.call(Via::Native, &Call::new(Op::SignOut).by(Who::ticket(&ticket))).await.ok();
+    let call = valid(&tokens.access).by(Who::bearer(&tokens.access));
+    for call in [call, refresh(Op::TokenV2, &tokens.refresh).by(app.who()), valid(&others.access).by(Who::bearer(&others.access))] {
+        let reply = apart.call(Via::Native, &call).await;
+        assert!(is_unavailable(&reply), "{:?} {}", reply.status, reply.text);
+    }
+    until("the service that is cut off says so", async || !is_ready(apart)).await;
+    assert!(is_ready(here));
+    proxy.cut(false);
+    until("it is ready again", async || is_ready(apart)).await;
+    assert!(!apart.call(Via::Native, &valid(&tokens.access).by(app.who())).await.valid());
+    assert!(apart.call(Via::Native, &valid(&others.access).by(Who::bearer(&others.access))).await.valid());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_a_commit_whose_answer_is_lost_gives_nothing_out_and_asking_again_gives_nothing_twice() {
+    if !is_wanted() {
+        return;
+    }
+    let (replicas, proxy) = one_by_proxy().await;
+    let [here, lossy] = [replicas.world(0), replicas.world(1)];
+    let (app, _, ticket, tokens) = here.family().await;
+    // Bearer and not Sign: a signature over gRPC writes, too.
+    let by = Who::bearer(&tokens.access);
+
+    proxy.lose_the_next(b"UPDATE 1");
+    let lost = lossy.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(by.clone())).await;
+    assert!(is_unavailable(&lost) && lost.body.get("refreshToken").is_none(), "{:?} {}", lost.status, lost.text);
+    let again = lossy.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(by.clone())).await.tokens();
+    let elsewhere = here.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(by)).await.tokens();
+    assert_eq!(again.refresh, elsewhere.refresh, "one successor");
+    assert!(replicas.is_good(&app, &again.access).await);
+
+    // Over gRPC the signature of the app is used up first: that is another INSERT, so the answer to the family's is lost.
+    let code = here.code(&app, Who::ticket(&ticket)).await;
+    let call = exchange(Op::TokenV2, &app, &code);
+    let mut outcomes = Vec::new();
+    for _ in 0..2 {
+        proxy.lose_the_next(b"INSERT 0 1");
+        outcomes.push(lossy.call(Via::Native, &call).await);
+    }
+    for reply in &outcomes {
+        assert!(!reply.is_ok() && reply.body.get("accessToken").is_none(), "{:?} {}", reply.status, reply.text);
+    }
+    let mut given = 0;
+    for world in [lossy, here] {
+        given += usize::from(world.call(Via::Native, &call).await.is_ok());
+    }
+    assert!(given <= 1, "a code was given out twice");
+}
+
+/// Stops the database while callers refresh, and starts it again.
+async fn away(end: fn(&mut PostgresServer)) {
+    if !is_wanted() {
+        return;
+    }
+    let mut server = PostgresServer::start(Vec::new());
+    let url = server.database();
+    let replicas = Arc::new(Replicas::at(2, |_| url.clone(), |_, setup| setup).await);
+    let app = replicas.world(0).app().await;
+    let (stop, _) = tokio::sync::watch::channel(false);
+    let mut callers = JoinSet::new();
+    for caller in 0..8 {
+        let (_, ticket) = replicas.world(0).signed_in().await;
+        let mut tokens = replicas.world(0).tokens(&app, &ticket).await;
+        let (replicas, app, stop) = (Arc::clone(&replicas), app.clone(), stop.subscribe());
+        callers.spawn(async move {
+            let (mut done, mut refused) = (0, 0);
+            for turn in caller.. {
+                if *stop.borrow() {
+                    break;
+                }
+                let (world, via) = replicas.way(turn);
+                let reply = world.call(via, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await;
+                if reply.is_ok() {
+                    tokens = reply.tokens();
+                    done += 1;
+                } else {
+                    assert!(is_unavailable(&reply), "{:?} {}", reply.status, reply.text);
+                    refused += 1;
+                }
+            }
+            (tokens, done, refused)
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::task::block_in_place(|| end(&mut server));
+    let call = valid("nothing").by(Who::nobody());
+    for world in &replicas.worlds {
+        until("the service says that it is not ready", async || !is_ready(world)).await;
+        assert!(!world.call(Via::Native, &call).await.is_ok());
+    }
+    tokio::task::block_in_place(|| server.resume());
+    let begun = Instant::now();
+    for world in &replicas.worlds {
+        until("the service is ready again", async || is_ready(world)).await;
+    }
+    let envoy_sends_calls_on = async || replicas.world(0).call(Via::Envoy, &valid("nothing").by(app.who())).await.is_ok();
+    until("Envoy has seen that they are", envoy_sends_calls_on).await;
+    println!("well {:?} after the database took connections again", begun.elapsed());
+    // And nothing after: every call goes well, whichever connection of the pool it gets.
+    let mut waiting = JoinSet::new();
+    for turn in 0..60 {
+        let (replicas, app) = (Arc::clone(&replicas), app.clone());
+        waiting.spawn(async move {
+            let (world, via) = replicas.way(turn);
+            world.call(via, &valid("nothing").by(app.who())).await
+        });
+    }
+    for reply in waiting.join_all().await {
+        assert!(!reply.valid());
+    }
+    stop.send_replace(true);
+    for (tokens, done, refused) in callers.join_all().await {
+        assert!(done > 0 && refused > 0, "{done} {refused}");
+        assert!(replicas.is_good(&app, &tokens.access).await, "a family that was told to be good is dead");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p4_a_database_that_is_restarted_costs_errors_while_it_is_away_and_nothing_after() {
+    away(PostgresServer::shut_down).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p4_a_database_that_crashes_costs_errors_while_it_is_away_and_nothing_after() {
+    away(PostgresServer::crash).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p14_a_database_that_takes_no_writes_is_a_503_until_it_does() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::start(Vec::new());
+    let url = server.database();
+    let replicas = Replicas::at(2, |_| url.clone(), |_, setup| setup).await;
+    let (app, _, ticket, tokens) = replicas.world(0).family().await;
+    let code = replicas.world(0).code(&app, Who::ticket(&ticket)).await;
+    let set = |value: &str| {
+        server.psql("postgres", &format!("ALTER SYSTEM SET default_transaction_read_only = {value}"));
+        server.psql("postgres", "SELECT pg_reload_conf()");
+    };
+    set("on");
+    for world in &replicas.worlds {
+        until("the service says that it is not ready", async || !is_ready(world)).await;
+        for call in [exchange(Op::TokenV2, &app, &code), Call::new(Op::SignOut).by(Who::ticket(&ticket))] {
+            let reply = world.call(Via::Native, &call).await;
+            assert!(is_unavailable(&reply), "{:?} {}", reply.status, reply.text);
+        }
+    }
+    set("off");
+    for world in &replicas.worlds {
+        until("the service is ready again", async || is_ready(world)).await;
+    }
+    assert!(replicas.is_good(&app, &tokens.access).await, "a sign-out that was refused took place");
+    replicas.world(1).call(Via::Native, &exchange(Op::TokenV2, &app, &code)).await.tokens();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p14_calls_that_wait_for_a_slow_database_are_given_up_and_do_not_pile_up() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let replicas = Arc::new(Replicas::at(2, |_| url.clone(), |_, setup| setup.argument("--store-connections", "4")).await);
+    let (app, _, _, tokens) = replicas.world(0).family().await;
+    let name = url.rsplit('/').next().expect("the name of the database").to_owned();
+    // Whoever needs a session waits for this, and all connections with him.
+    let locked = tokio::task::spawn_blocking(move || {
+        server.psql(&name, "BEGIN; LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(8); COMMIT");
+    });
+    let sessions_are_locked = async || {
+        let reply = replicas.world(0).call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(Who::bearer(&tokens.access))).await;
+        is_unavailable(&reply)
+    };
+    until("somebody waits in vain", sessions_are_locked).await;
+    let mut callers = JoinSet::new();
+    for caller in 0..200 {
+        let (replicas, call) = (Arc::clone(&replicas), valid(&tokens.access).by(Who::bearer(&tokens.access)));
+        callers.spawn(async move {
+            let (world, via) = replicas.way(caller);
+            world.call(via, &call).await
+        });
+    }
+    for reply in callers.join_all().await {
+        assert!(reply.is_ok() || is_unavailable(&reply), "{:?} {}", reply.status, reply.text);
+    }
+    locked.await.expect("the lock was held");
+    for world in &replicas.worlds {
+        until("the service is ready again", async || is_ready(world)).await;
+    }
+    assert!(replicas.is_good(&app, &tokens.access).await);
+    replicas.world(1).call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(Who::nobody())).await.refused(Case::Caller);
+}

@@ -1,0 +1,91 @@
+//! Services that start at the same time, with clocks that differ.
+
+use std::ffi::OsString;
+
+use supos_auth::grpc::pb::supos::auth::admin::v1::{ListSigningKeysRequest, ListUsersRequest};
+use tokio::task::JoinSet;
+
+use crate::{
+    harness::{Case, Op, Setup, Via, Who, World, authorize, claims, exchange, now, refresh, tools, valid},
+    postgres_server::{PostgresServer, is_wanted},
+    stage::{Replicas, setup},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p15_services_that_start_at_once_on_an_empty_database_make_one_store_of_it() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let folder = tempfile::TempDir::with_prefix("supos-auth-replicas-").expect("a temporary folder");
+    let mut starts = JoinSet::new();
+    for _ in 0..3 {
+        let public_url = Some("http://127.0.0.1:1".to_owned());
+        starts.spawn(World::own(Setup { alone: true, public_url, ..setup(folder.path(), &url) }));
+    }
+    let worlds = starts.join_all().await;
+    let name = url.rsplit('/').next().expect("the name of the database");
+    for (what, count) in [("identity", 1), ("signing_keys", 1), ("apps", 2), ("users WHERE account_type = 1", 1), ("users", 2)] {
+        assert_eq!(server.psql(name, &format!("SELECT COUNT(*) FROM {what}")), count.to_string(), "{what}");
+    }
+    // One root key: what one has sealed the others open, and one key signs.
+    let (app, _, _, mut tokens) = worlds[0].family().await;
+    for world in &worlds {
+        assert!(world.call(Via::Native, &valid(&tokens.access).by(app.who())).await.valid());
+        tokens = world.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await.tokens();
+        let request = world.as_admin(ListUsersRequest::default()).await;
+        assert_eq!(world.users().list_users(request).await.expect("users can be listed").into_inner().users.len(), 3);
+        let request = world.as_admin(ListSigningKeysRequest::default()).await;
+        let keys = world.signing_keys().list_signing_keys(request).await.expect("keys can be listed").into_inner().signing_keys;
+        assert_eq!(keys.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p9_a_service_whose_clock_is_five_minutes_off_keeps_the_databases_time() {
+    if !is_wanted() {
+        return;
+    }
+    for offset in ["+300s", "-300s"] {
+        let url = PostgresServer::shared().database();
+        let clock: Vec<(String, OsString)> = vec![
+            ("LD_PRELOAD".to_owned(), tools::faketime().into_os_string()),
+            ("FAKETIME".to_owned(), offset.into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".into()),
+        ];
+        let replicas = Replicas::at(
+            2,
+            |_| url.clone(),
+            |replica, mut setup| {
+                if replica == 1 {
+                    setup.environment.extend(clock.clone());
+                }
+                setup.argument("--code-lifetime", "60")
+            },
+        )
+        .await;
+        let [right, wrong] = [replicas.world(0), replicas.world(1)];
+        let app = right.app().await;
+        let (_, ticket) = right.signed_in().await;
+        for (maker, user) in [(right, wrong), (wrong, right)] {
+            // A code of the one is neither dead at the other nor does a token of it come from the future or the past. The calls are
+            // signed by the true time, which the wrong service takes, too.
+            let code = maker.code(&app, Who::ticket(&ticket)).await;
+            let tokens = user.call(Via::Native, &exchange(Op::TokenV2, &app, &code)).await.tokens();
+            let issued = claims(&tokens.access)["iat"].as_i64().expect("a time");
+            assert!((issued - now()).abs() <= 30, "{offset}: {issued} at {}", now());
+            assert!(replicas.is_good(&app, &tokens.access).await, "{offset}");
+            let tokens = maker.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(Who::bearer(&tokens.access))).await.tokens();
+            assert!(replicas.is_good(&app, &tokens.access).await, "{offset}");
+            maker.call(Via::Native, &exchange(Op::TokenV2, &app, &code)).await.refused(Case::Grant);
+        }
+        // A code that the database's clock says has expired is dead at both.
+        let [at_right, at_wrong] = [right.code(&app, Who::ticket(&ticket)).await, right.code(&app, Who::ticket(&ticket)).await];
+        let name = url.rsplit('/').next().expect("the name of the database");
+        PostgresServer::shared().psql(name, "UPDATE codes SET expires_at = expires_at - 61000");
+        right.call(Via::Native, &exchange(Op::TokenV2, &app, &at_right)).await.refused(Case::Grant);
+        wrong.call(Via::Native, &exchange(Op::TokenV2, &app, &at_wrong)).await.refused(Case::Grant);
+        right.call(Via::Native, &authorize(Op::Authorize, &app).by(Who::ticket(&ticket))).await.ok();
+    }
+}
