@@ -14,7 +14,7 @@ use crate::stores;
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
 
 /// A store that the last version with format 1 has written, with a record of each kind.
-fn store_of_format_1(folder: &Path) -> SledStore {
+pub(crate) fn store_of_format_1(folder: &Path) -> SledStore {
     let to = folder.join("store");
     fs::create_dir(&to).expect("a folder");
     for name in ["conf", "db"] {
@@ -23,7 +23,7 @@ fn store_of_format_1(folder: &Path) -> SledStore {
     SledStore::open(folder).expect("it opens")
 }
 
-fn lines(records: &[Record]) -> String {
+pub(crate) fn lines(records: &[Record]) -> String {
     records.iter().map(|record| serde_json::to_string(record).expect("JSON") + "\n").collect()
 }
 

@@ -1,0 +1,57 @@
+//! A backup is the way from one kind of store to another.
+
+use std::process::{Command, Stdio};
+
+use supos_auth::{
+    backup,
+    core::secret::Secret,
+    store::postgres::{Address, PostgresStore},
+};
+use tempfile::TempDir;
+
+use crate::{
+    formats::{lines, store_of_format_1},
+    postgres_server::{self, PostgresServer},
+    stores,
+};
+
+/// Gives a file to `supos-auth restore`.
+fn restore(file: &[u8], to: &[&str]) -> (bool, String) {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("backup.jsonl");
+    std::fs::write(&path, file).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_supos-auth"));
+    let output = command.arg("restore").arg(&path).args(to).stdin(Stdio::null()).output().expect("the command runs");
+    (output.status.success(), String::from_utf8(output.stderr).expect("text"))
+}
+
+#[tokio::test]
+async fn everything_goes_to_a_database_and_back_record_for_record() {
+    if !postgres_server::is_wanted() {
+        return;
+    }
+    let url = tokio::task::spawn_blocking(|| PostgresServer::shared().database()).await.expect("a database");
+    let (first, last) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    let store = store_of_format_1(first.path());
+    let before = lines(&stores::export(&store).await);
+    let file = stores::take(&store).await;
+
+    let (done, said) = restore(&file, &["--store", &url]);
+    assert!(done, "{said}");
+    let (done, said) = restore(&file, &["--store", &url]);
+    assert!(!done && said.contains("the database has records already"), "{said}");
+    let address = Address::read(&Secret::new(url)).expect("an address");
+    let database = PostgresStore::open(address, 4).await.expect("it opens");
+    let mut in_database: Vec<_> = lines(&stores::export(&database).await).lines().map(str::to_owned).collect();
+    in_database.sort();
+    let mut expected: Vec<_> = before.lines().map(str::to_owned).collect();
+    expected.sort();
+    assert_eq!(in_database, expected);
+
+    let file = stores::take(&database).await;
+    assert_eq!(backup::check(file.as_slice(), |_, _| {}).expect("a backup").kinds.len(), 14);
+    let (done, said) = restore(&file, &["--data-dir", &last.path().display().to_string()]);
+    assert!(done, "{said}");
+    let back = supos_auth::store::sled::SledStore::open(last.path()).expect("it opens");
+    assert_eq!(lines(&stores::export(&back).await), before);
+}
