@@ -17,8 +17,8 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn start(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
         let losing = Arc::<Mutex<Option<&'static [u8]>>>::default();
         let shared = Arc::clone(&losing);
         let (is_cut, cut) = watch::channel(false);
@@ -47,7 +47,7 @@ impl Proxy {
 
     /// Cuts the connection instead of handing on the next answer that has this in it. What it answers has been done.
     pub(crate) fn lose_the_next(&self, answer: &'static [u8]) {
-        *self.losing.lock().unwrap() = Some(answer);
+        *self.losing.lock().expect("no thread has panicked") = Some(answer);
     }
 }
 
@@ -57,7 +57,10 @@ async fn relay(client: TcpStream, server: u16, losing: Arc<Mutex<Option<&'static
     let answers = async {
         let mut answer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from_server.read(&mut answer).await {
-            let lost = losing.lock().unwrap().take_if(|part| answer[..length].windows(part.len()).any(|window| window == *part));
+            let lost = losing
+                .lock()
+                .expect("no thread has panicked")
+                .take_if(|part| answer[..length].windows(part.len()).any(|window| window == *part));
             if lost.is_some() || to_client.write_all(&answer[..length]).await.is_err() {
                 break;
             }
