@@ -93,9 +93,10 @@ fn write_binding(out: &mut String, rule: &DynamicMessage) -> Result<(), Box<dyn 
 fn request(method: &MethodDescriptor) -> Result<String, Box<dyn Error>> {
     let input = method.input();
     let package = input.package_name().split('.').collect::<Vec<_>>().join("::");
-    let mut texts = String::new();
+    let (mut texts, mut taken) = (String::new(), String::new());
     for field in input.fields().filter(|field| field.kind() == Kind::String) {
         write!(texts, "({:?}, self.{}.as_str()), ", field.json_name(), field.name())?;
+        write!(taken, "({:?}, self.{}), ", field.json_name(), field.name())?;
     }
     let mut flags = String::new();
     for field in input.fields().filter(|field| field.kind() == Kind::Bool) {
@@ -104,6 +105,7 @@ fn request(method: &MethodDescriptor) -> Result<String, Box<dyn Error>> {
     let json = if input.get_field_by_name("json").is_some() { "self.json.as_ref()" } else { "None" };
     Ok(format!(
         "impl Request for pb::{package}::{} {{\n    fn texts(&self) -> Vec<(&'static str, &str)> {{ vec![{texts}] }}\n    \
+         fn into_texts(self) -> Vec<(&'static str, String)> {{ vec![{taken}] }}\n    \
          fn flags(&self) -> Vec<(&'static str, bool)> {{ vec![{flags}] }}\n    \
          fn json(&self) -> Option<&pb::google::api::HttpBody> {{ {json} }}\n}}\n",
         input.name(),

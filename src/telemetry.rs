@@ -1,10 +1,18 @@
 //! Logs and metrics.
 
+mod lines;
+mod meters;
+
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
+use self::lines::Lines;
+pub use self::{
+    lines::LogGuard,
+    meters::{count_call, count_deprecated, count_undated},
+};
 use crate::config::LogFormat;
 
 /// The upper bounds of the buckets that durations are counted in, in seconds.
@@ -22,13 +30,14 @@ pub async fn keep_up(metrics: PrometheusHandle) {
     }
 }
 
-/// Begins to log, and to count.
+/// Begins to log, and to count. What is logged last is written when the guard is dropped.
 ///
 /// # Errors
 /// When the filter is malformed, or it was done before.
-pub fn begin(format: LogFormat, filter: &str) -> Result<PrometheusHandle, Box<dyn std::error::Error + Send + Sync>> {
+pub fn begin(format: LogFormat, filter: &str) -> Result<(PrometheusHandle, LogGuard), Box<dyn std::error::Error + Send + Sync>> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log: {error}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (lines, guard) = Lines::to(std::io::stderr())?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
     match format {
         LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()?,
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()?,
@@ -53,5 +62,5 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<PrometheusHandle, Box<dy
     metrics::describe_counter!("supos_auth_database_pool_exhausted_total", "Calls that waited for a connection in vain");
     metrics::describe_counter!("supos_auth_database_retries_total", "Steps that the database undid and that were run again, by its code");
     metrics::describe_gauge!("supos_auth_ready", "Whether the service is ready: 1, or 0");
-    Ok(recorder)
+    Ok((recorder, guard))
 }

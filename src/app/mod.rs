@@ -62,7 +62,7 @@ const KEYS_EVERY: Duration = Duration::from_secs(2);
 /// What kept it from starting or going on, and what to do about it.
 pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
     args.validate()?;
-    let metrics = telemetry::begin(args.log_format, &args.log)?;
+    let (metrics, _log) = telemetry::begin(args.log_format, &args.log)?;
     // Both may be compiled in one day, and then the first use of either would panic.
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
 

@@ -5,9 +5,10 @@ mod cookies;
 mod refusals;
 mod sign;
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, header};
+use aws_lc_rs::constant_time;
+use http::{HeaderMap, HeaderValue, header};
 
 use self::sign::SignedBy;
 pub use self::{cookies::Cookies, refusals::Refusals};
@@ -83,16 +84,47 @@ pub enum Schemes {
 struct Credentials {
     authorization: Option<Authorization>,
     /// The access token beside a signature.
-    token: Option<Secret>,
+    token: Option<InHeader>,
     tickets: Vec<Secret>,
     browsers: Vec<Secret>,
     binding: Option<Secret>,
 }
 
+/// A token in the header that it came in. Callers send one with each call, so it is not copied.
+struct InHeader {
+    header: HeaderValue,
+    /// Where it begins, and where it ends.
+    at: (usize, usize),
+}
+
+impl fmt::Debug for InHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InHeader(…)")
+    }
+}
+
+impl InHeader {
+    /// This part of what the header says.
+    fn part(header: &HeaderValue, part: &str) -> Self {
+        let begin = part.as_ptr().addr().saturating_sub(header.as_bytes().as_ptr().addr());
+        Self { header: header.clone(), at: (begin, begin + part.len()) }
+    }
+
+    fn expose(&self) -> &str {
+        let bytes = self.header.as_bytes().get(self.at.0..self.at.1).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// Whether it is this one, in a time that depends on their lengths alone.
+    fn matches(&self, other: &str) -> bool {
+        constant_time::verify_slices_are_equal(self.expose().as_bytes(), other.as_bytes()).is_ok()
+    }
+}
+
 #[derive(Debug)]
 enum Authorization {
     Sign(sign::Credential),
-    Bearer(Secret),
+    Bearer(InHeader),
     Ticket(Secret),
     Unknown,
 }
@@ -103,7 +135,7 @@ impl Credentials {
         let authorization = match (values.next(), values.next()) {
             (None, _) => None,
             // Envoy joins two headers with a comma.
-            (Some(value), None) if !value.as_bytes().contains(&b',') => Some(Authorization::read(value.to_str().unwrap_or_default())),
+            (Some(value), None) if !value.as_bytes().contains(&b',') => Some(Authorization::read(value)),
             _ => return Err(Error::parameter("authorization", Problem::Ambiguous)),
         };
         let token = match authorization {
@@ -112,7 +144,7 @@ impl Credentials {
             _ => None,
         };
         if let (Some(Authorization::Bearer(bearer)), Some(token)) = (&authorization, &token)
-            && !bearer.matches(token.expose().as_bytes())
+            && !bearer.matches(token.expose())
         {
             return Err(Error::parameter(TOKEN_HEADER, Problem::Ambiguous));
         }
@@ -137,31 +169,35 @@ pub fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item 
 }
 
 /// The access token beside a signature: the token alone, or as it stands in an `Authorization: Bearer`.
-fn read_token(headers: &HeaderMap) -> Result<Option<Secret>, Error> {
+fn read_token(headers: &HeaderMap) -> Result<Option<InHeader>, Error> {
     let mut values = headers.get_all(TOKEN_HEADER).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => {
-            let value = value.to_str().unwrap_or_default().trim_matches(' ');
+        (Some(header), None) => {
+            let value = header.to_str().unwrap_or_default().trim_matches(' ');
             let token = match value.split_once(' ') {
                 Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_matches(' '),
                 _ => value,
             };
-            Ok(Some(Secret::new(token)).filter(|token| !token.expose().is_empty()))
+            Ok(Some(token).filter(|token| !token.is_empty()).map(|token| InHeader::part(header, token)))
         }
         _ => Err(Error::parameter(TOKEN_HEADER, Problem::Twice)),
     }
 }
 
 impl Authorization {
-    fn read(value: &str) -> Self {
+    fn read(header: &HeaderValue) -> Self {
+        let value = header.to_str().unwrap_or_default();
         let (scheme, credential) = value.split_once(' ').unwrap_or((value, ""));
         let credential = credential.trim_matches(' ');
-        match scheme.to_ascii_lowercase().as_str() {
-            "sign" => Self::Sign(sign::read(credential)),
-            "bearer" => Self::Bearer(Secret::new(credential)),
-            "ticket" => Self::Ticket(Secret::new(credential)),
-            _ => Self::Unknown,
+        if scheme.eq_ignore_ascii_case("sign") {
+            Self::Sign(sign::read(credential))
+        } else if scheme.eq_ignore_ascii_case("bearer") {
+            Self::Bearer(InHeader::part(header, credential))
+        } else if scheme.eq_ignore_ascii_case("ticket") {
+            Self::Ticket(Secret::new(credential))
+        } else {
+            Self::Unknown
         }
     }
 }
@@ -169,8 +205,8 @@ impl Authorization {
 /// A bearer access token, good or not.
 #[derive(Debug)]
 pub struct Bearer {
-    token: Secret,
-    presented: Option<Presented>,
+    token: InHeader,
+    presented: Option<Arc<Presented>>,
     grant: Option<Grant>,
 }
 
@@ -200,7 +236,7 @@ pub struct Caller {
 }
 
 impl Bearer {
-    async fn read(core: &Core, token: Secret) -> Result<Self, Error> {
+    async fn read(core: &Core, token: InHeader) -> Result<Self, Error> {
         let presented = core.issuer.read(token.expose());
         let grant = match &presented {
             Some(presented) => core.inspect(presented).await?,
@@ -348,7 +384,7 @@ impl Caller {
     ///
     /// # Errors
     /// As [`Caller::user`]; [`Error::NotAllowed`] for any other user.
-    pub fn administrator(&self) -> Result<User, Error> {
+    pub fn administrator(&self) -> Result<Arc<User>, Error> {
         let user = self.user()?.signed_in.user;
         if user.is_administrator() { Ok(user) } else { Err(Error::NotAllowed) }
     }
@@ -436,7 +472,7 @@ impl Caller {
     /// Whether the bearer token is, byte for byte, this one; then it is credential enough to ask about itself.
     #[must_use]
     pub fn shows(&self, access_token: &str) -> bool {
-        self.bearer.as_ref().is_some_and(|bearer| bearer.token.matches(access_token.as_bytes()))
+        self.bearer.as_ref().is_some_and(|bearer| bearer.token.matches(access_token))
     }
 
     /// Whether the bearer token is good.
@@ -447,7 +483,7 @@ impl Caller {
 
     /// What the bearer token says, if we signed it, whatever has become of it.
     #[must_use]
-    pub fn presented(&self) -> Option<&Presented> {
+    pub fn presented(&self) -> Option<&Arc<Presented>> {
         self.bearer.as_ref()?.presented.as_ref()
     }
 }

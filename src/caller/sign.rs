@@ -1,6 +1,6 @@
 //! Who has signed a call.
 
-use ::metrics::counter;
+use std::sync::Arc;
 
 use super::{
     Call,
@@ -14,6 +14,7 @@ use crate::{
         throttle::Source,
     },
     sign::{Canonical, DATE, Form, GRPC, NONCE, Query, read_date},
+    telemetry,
 };
 
 /// What follows the scheme: an access key and a signature.
@@ -27,7 +28,7 @@ pub(super) struct Credential {
 /// An app that has signed.
 #[derive(Debug)]
 pub(super) struct SignedBy {
-    pub(super) app: App,
+    pub(super) app: Arc<App>,
     /// Whether the signature has a date that was checked, and works once.
     pub(super) dated: bool,
 }
@@ -89,7 +90,7 @@ pub(super) async fn verify(
         refusals.note(&credential.ak, source.address, reason, canonical.clone());
         Ok(None)
     };
-    let guessable = app.as_ref().is_none_or(App::is_guessable);
+    let guessable = app.as_ref().is_none_or(|app| app.is_guessable());
     core.throttle.signature(&credential.ak, source, right, guessable)?;
     let app = match app {
         Some(app) if right => app,
@@ -101,7 +102,7 @@ pub(super) async fn verify(
     let native = call.original.is_none();
     if !native && !app.signature_requires_date {
         core.usage.note_undated(&app.id, core.now());
-        counter!("supos_auth_undated_signatures_total", "app" => app.id.to_string()).increment(1);
+        telemetry::count_undated(&app.id);
         if core.throttle.is_new_source(app.id.as_str(), source) {
             // Such a header is as good as a password, so whoever has found one shows here.
             let address = source.address.map(|address| address.to_string()).unwrap_or_default();

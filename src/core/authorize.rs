@@ -1,5 +1,7 @@
 //! Giving an app a code for a signed-in user (RFC 6749 section 4.1.1; docs/api.md, "Authorize").
 
+use std::sync::Arc;
+
 use super::{
     Core, Error, Problem,
     ids::AppId,
@@ -55,7 +57,7 @@ impl Core {
         let code = Secret::random()?;
         let location = redirect::with_answer(&request.redirect_uri, code.expose(), &request.state);
         let record = Code {
-            app: app.id,
+            app: app.id.clone(),
             incarnation: app.incarnation,
             session: session.id,
             redirect_uri: request.redirect_uri,
@@ -72,7 +74,7 @@ impl Core {
     ///
     /// # Errors
     /// [`Error::Parameter`], [`Error::UnknownApp`], [`Error::NoSingleApp`], [`Error::RedirectMismatch`].
-    pub async fn check_authorize(&self, request: &AuthorizeRequest) -> Result<App, Error> {
+    pub async fn check_authorize(&self, request: &AuthorizeRequest) -> Result<Arc<App>, Error> {
         let too_long = [
             ("redirectUri", &request.redirect_uri, redirect::MAX_REDIRECT_URI),
             ("state", &request.state, MAX_STATE),
@@ -97,13 +99,13 @@ impl Core {
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`].
-    pub async fn enabled_app(&self, id: &str) -> Result<Option<App>, Error> {
+    pub async fn enabled_app(&self, id: &str) -> Result<Option<Arc<App>>, Error> {
         let Some(id) = AppId::new(id) else { return Ok(None) };
         Ok(self.store.app(&id).await?.filter(|app| app.enabled))
     }
 
     /// The one enabled app that has registered a redirect URI.
-    async fn app_of_redirect_uri(&self, redirect_uri: &str) -> Result<App, Error> {
+    async fn app_of_redirect_uri(&self, redirect_uri: &str) -> Result<Arc<App>, Error> {
         let mut found = None;
         let mut after = None;
         loop {
@@ -116,6 +118,6 @@ impl Core {
                 }
             }
         }
-        found.ok_or(Error::NoSingleApp)
+        found.map(Arc::new).ok_or(Error::NoSingleApp)
     }
 }

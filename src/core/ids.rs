@@ -7,12 +7,12 @@ use serde_bytes::{ByteArray, Bytes};
 
 use super::{Error, clock::Timestamp, secret::random_bytes};
 
-/// Writes bytes as lower-case hexadecimal digits.
-struct Hex<'a>(&'a [u8]);
+/// Writes 16 bytes as lower-case hexadecimal digits.
+struct Hex<'a>(&'a [u8; 16]);
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{:032x}", u128::from_be_bytes(*self.0))
     }
 }
 

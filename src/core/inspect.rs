@@ -1,5 +1,7 @@
 //! What an access token stands for, and who may know (docs/api.md, "Asking about a token").
 
+use std::sync::Arc;
+
 use super::{
     Core, Error,
     ids::{AppId, SessionId},
@@ -54,7 +56,7 @@ impl Core {
     ///
     /// # Errors
     /// [`Error::AccessTokenRefused`] when we did not sign it, or he may not end it.
-    pub fn read_for(&self, asker: &Asker, access_token: &str) -> Result<Presented, Error> {
+    pub fn read_for(&self, asker: &Asker, access_token: &str) -> Result<Arc<Presented>, Error> {
         self.issuer.read(access_token).filter(|token| asker.may_ask(token)).ok_or(Error::AccessTokenRefused)
     }
 }

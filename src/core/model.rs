@@ -2,7 +2,7 @@
 //!
 //! New fields go to the end of a record and get `#[serde(default)]`, so that records that were written before them can be read.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -296,18 +296,18 @@ pub struct Grant {
     /// The family that the token is of.
     pub family_id: FamilyId,
     /// The family.
-    pub family: Family,
+    pub family: Arc<Family>,
     /// Its session.
-    pub session: Session,
+    pub session: Arc<Session>,
     /// The session's user.
-    pub user: User,
+    pub user: Arc<User>,
 }
 
 /// A signed-in user: a live session and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedIn {
     /// The session.
-    pub session: Session,
+    pub session: Arc<Session>,
     /// Its user.
-    pub user: User,
+    pub user: Arc<User>,
 }

@@ -1,12 +1,17 @@
-//! Passwords: Argon2id, away from the threads that serve calls, and never more at once than there are cores for.
+//! Passwords: Argon2id, on threads of its own, as many as there are cores, which make way for those that serve calls.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{Error, Problem, secret::Secret};
 
@@ -41,9 +46,17 @@ const MIN_GUESSES_LOG10: f64 = 6.0;
 /// The words of this service that somebody who guesses tries first.
 const PRODUCT: [&str; 2] = ["supos", "supos-auth"];
 
+/// By how much the threads that hash are less urgent than those that serve calls (`nice`): while both have work, hashing gets a tenth of
+/// the time, so that a flood of sign-ins delays nothing else, and a flood of anything else stops no sign-in.
+const NICE: i32 = 10;
+
+/// Something to do on a thread that hashes.
+type Work = Box<dyn FnOnce() + Send>;
+
 /// Hashes and checks passwords.
 #[derive(Debug)]
 pub struct Hasher {
+    threads: mpsc::Sender<Work>,
     cores: Arc<Semaphore>,
     places: Arc<Semaphore>,
     known_places: Arc<Semaphore>,
@@ -66,16 +79,36 @@ fn verify(password: &Secret, hash: &str) -> Result<bool, Error> {
     Ok(argon2()?.verify_password(password.expose().as_bytes(), &hash).is_ok())
 }
 
+/// Does what comes, until nothing more can.
+fn hash_what_comes(queue: &Mutex<mpsc::Receiver<Work>>) {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::warn!("hashing passwords is as urgent as serving calls: {error}");
+    }
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(work) = next else { return };
+        // Its caller sees that nobody answers him.
+        let _ = catch_unwind(AssertUnwindSafe(work));
+    }
+}
+
 impl Hasher {
     /// Takes as many cores as it may use.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the machine has no randomness to give.
+    /// [`Error::Internal`] when the machine has no randomness to give, or no threads.
     pub fn new(cores: usize) -> Result<Self, Error> {
         let nobody = hash(&Secret::random()?)?;
         let permits = |number| Arc::new(Semaphore::new(number));
         let (places, known_places) = (permits(cores * QUEUE_PER_CORE), permits(cores * KNOWN_QUEUE_PER_CORE));
-        Ok(Self { cores: permits(cores), places, known_places, nobody })
+        let (threads, queue) = mpsc::channel();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..cores {
+            let queue = Arc::clone(&queue);
+            let started = thread::Builder::new().name("hash".into()).spawn(move || hash_what_comes(&queue));
+            started.map_err(|error| Error::Internal(format!("a thread cannot be started: {error}")))?;
+        }
+        Ok(Self { threads, cores: permits(cores), places, known_places, nobody })
     }
 
     async fn run<T: Send + 'static>(
@@ -93,11 +126,15 @@ impl Hasher {
         let core = Arc::clone(&self.cores).acquire_owned().await.map_err(|error| Error::Internal(error.to_string()))?;
         begin()?;
         // The work keeps its place until it is done: whoever asked may go, and the hashing goes on all the same.
+        let (reply, answer) = oneshot::channel();
         let work = move || {
             let _held = (place, core);
-            work()
+            // Whoever asked may have gone.
+            let _ = reply.send(work());
         };
-        tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))?
+        let stopped = || Error::Internal("hashing has stopped".into());
+        self.threads.send(Box::new(work)).map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
     }
 
     /// The hash of a password, as a PHC string.

@@ -76,6 +76,12 @@ impl BearerHash {
         Self::of(b"ticket", value)
     }
 
+    /// The hash of an access token.
+    #[must_use]
+    pub fn of_access_token(value: &str) -> Self {
+        Self::of(b"access-token", value)
+    }
+
     /// The hash of an app's signature.
     #[must_use]
     pub fn of_signature(ak: &str, signature: &[u8]) -> Self {

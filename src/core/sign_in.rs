@@ -53,7 +53,7 @@ impl Core {
         let (session, ticket) = self.new_session(user.id)?;
         let user = self.store.open_session(session.clone(), user.password_hash.unwrap_or_default()).await?;
         let browser = self.remember_browser(source.browser, user.id)?;
-        Ok(Opened { signed_in: SignedIn { session, user }, ticket, browser })
+        Ok(Opened { signed_in: SignedIn { session: Arc::new(session), user: Arc::new(user) }, ticket, browser })
     }
 
     /// A session, not stored yet, and the ticket that names it. Both are new, whatever the browser has shown (session fixation).

@@ -1,7 +1,7 @@
 //! Checking what an app has signed (docs/api.md, "Sign"). What is signed is in [`crate::sign`].
 
 use std::{
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -37,13 +37,13 @@ impl Core {
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`], also when a secret cannot be opened.
-    pub async fn check_signature(&self, ak: &str, texts: [&[u8]; 2], shown: &Signature) -> Result<(Option<App>, bool), Error> {
+    pub async fn check_signature(&self, ak: &str, texts: [&[u8]; 2], shown: &Signature) -> Result<(Option<Arc<App>>, bool), Error> {
         let app = match AppId::new(ak) {
             Some(id) => self.store.app(&id).await?,
             None => None,
         };
         if let Some(app) = app {
-            let matches = self.signature_matches(Some(&app), texts, shown)?;
+            let matches = self.signature_matches(Some(app.as_ref()), texts, shown)?;
             return Ok((Some(app), matches));
         }
         let stand_in = match self.stand_in.get() {
@@ -53,12 +53,12 @@ impl Core {
         let stand_in = match stand_in {
             Some(app) => Some(app),
             None => {
-                let first = self.store.apps(None, 1).await?.pop();
+                let first = self.store.apps(None, 1).await?.pop().map(Arc::new);
                 self.stand_in.set(first.as_ref().map(|app| app.id.clone()));
                 first
             }
         };
-        self.signature_matches(stand_in.as_ref(), texts, shown)?;
+        self.signature_matches(stand_in.as_deref(), texts, shown)?;
         Ok((None, false))
     }
 

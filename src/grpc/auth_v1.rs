@@ -26,7 +26,7 @@ async fn token(call: Call) -> Result<Answer<pb::TokenResponse>, Error> {
         access_token: access_token.expose().to_owned(),
         expires_in: convert::seconds(expires_in),
         refresh_token: refresh_token.expose().to_owned(),
-        username: grant.user.name,
+        username: grant.user.name.clone(),
         account_type: grant.user.account_type.into(),
     }
     .into())

@@ -123,9 +123,9 @@ async fn token(call: Call) -> Result<Answer<pb::TokenResponse>, Error> {
         access_token: access_token.expose().to_owned(),
         expires_in: convert::seconds(expires_in),
         refresh_token: refresh_token.expose().to_owned(),
-        username: grant.user.name,
-        person_code: grant.user.person_code,
-        company_code: grant.user.company_code,
+        username: grant.user.name.clone(),
+        person_code: grant.user.person_code.clone(),
+        company_code: grant.user.company_code.clone(),
         account_type: grant.user.account_type.into(),
     }
     .into())
@@ -145,9 +145,9 @@ async fn sign_in(call: Call, cookies: Cookies) -> Result<Answer<pb::SignInRespon
     tracing::info!(user = %signed_in.user.id, session = %signed_in.session.id, "a user has signed in");
     let message = pb::SignInResponse {
         ticket: ticket.expose().to_owned(),
-        username: signed_in.user.name,
-        person_code: signed_in.user.person_code,
-        company_code: signed_in.user.company_code,
+        username: signed_in.user.name.clone(),
+        person_code: signed_in.user.person_code.clone(),
+        company_code: signed_in.user.company_code.clone(),
         account_type: signed_in.user.account_type.into(),
     };
     let answer = Answer::from(message).with("set-cookie", cookies.of_ticket(ticket.expose()));

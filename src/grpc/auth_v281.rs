@@ -83,7 +83,7 @@ async fn get_username(call: Call) -> Result<Answer<pb::GetUsernameResponse>, Err
     let asker = call.caller.asker(Right::TokensInspect)?;
     let access_token = call.parameters()?.required("accessToken")?;
     let grant = call.core.inspect_for(&asker, access_token).await?.ok_or(Error::AccessTokenRefused)?;
-    Ok(pb::GetUsernameResponse { message: grant.user.name.clone(), username: grant.user.name }.into())
+    Ok(pb::GetUsernameResponse { message: grant.user.name.clone(), username: grant.user.name.clone() }.into())
 }
 
 async fn validate_token(call: Call) -> Result<Answer<pb::ValidateTokenResponse>, Error> {

@@ -2,8 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use ::metrics::{counter, histogram};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    runtime::{Handle, RuntimeMetrics},
+    time::{Instant, timeout},
+};
 use tonic::{
     Request as Incoming, Response, Status,
     metadata::{AsciiMetadataKey, MetadataValue},
@@ -17,10 +19,17 @@ use crate::{
     caller::{self, Caller, Cookies, OriginalCall, Refusals, Schemes},
     core::{Core, Error, ids::AppId},
     dialect::{Dialect, error::row_of, language::Language, operation::Operation},
+    telemetry,
 };
 
 /// How long a call may take: less than Envoy waits, so that Envoy never gives up on a call that then succeeds.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// How many calls may be ready to go on and wait for a thread, before others are told to come back: some 20 ms of work. Those that wait for
+/// a disk, a database or a client take no thread, and do not count.
+const MOST_READY: usize = 1024;
+/// When to come back.
+const COME_BACK: Duration = Duration::from_secs(1);
 
 /// What the adapters of all services share.
 #[derive(Clone, Debug)]
@@ -31,6 +40,7 @@ pub struct Gate {
     switched_off: Arc<[&'static str]>,
     /// Scheme, host and port of the public URL, as a browser writes them.
     public_origin: Arc<str>,
+    runtime: RuntimeMetrics,
     /// Who makes cookies.
     pub cookies: Cookies,
 }
@@ -97,7 +107,7 @@ impl<T> Answer<T> {
 }
 
 impl Gate {
-    /// A gate to `core`, for pages of `public_url`, which offers all operations but those.
+    /// A gate to `core`, for pages of `public_url`, which offers all operations but those. To be called in the runtime that serves.
     #[must_use]
     pub fn new(core: Arc<Core>, refusals: Refusals, public_url: &url::Url, switched_off: Vec<&'static str>) -> Self {
         let public_origin = public_url.origin().ascii_serialization().into();
@@ -106,6 +116,7 @@ impl Gate {
             refusals,
             switched_off: switched_off.into(),
             public_origin,
+            runtime: Handle::current().metrics(),
             cookies: Cookies { secure: public_url.scheme() == "https" },
         }
     }
@@ -142,7 +153,7 @@ impl Gate {
         let work = async |caller: Caller| {
             let parameters = match &original {
                 Some(original) => Parameters::of_http(original, &message),
-                None => Ok(Parameters::of_message(&message)),
+                None => Ok(Parameters::of_message(message)),
             };
             let call = Call { core: Arc::clone(&self.core), caller, over_http, parameters };
             self.operate(rpc, call, async |call| operation(call).await).await?.into_response()
@@ -164,7 +175,7 @@ impl Gate {
     fn note_deprecated(&self, rpc: &'static str, app: Option<AppId>) {
         let (Some(operation), Some(app)) = (Operation::of_rpc(rpc).filter(|operation| operation.deprecated), app) else { return };
         self.core.usage.note_deprecated(&app, operation.name, self.core.now());
-        counter!("supos_auth_deprecated_calls_total", "operation" => operation.name, "app" => app.to_string()).increment(1);
+        telemetry::count_deprecated(operation.name, &app);
     }
 
     /// Serves a call of the admin API, for administrators.
@@ -244,6 +255,10 @@ impl Gate {
         let begun = Instant::now();
         let mut who = String::from("nobody");
         let judged = async {
+            // Administrators are let: they may be about to see to it.
+            if call.schemes == Schemes::Interface && self.runtime.global_queue_depth() > MOST_READY {
+                return Err(Error::Busy { retry_after: COME_BACK });
+            }
             if self.switched_off.contains(&rpc) {
                 return Err(Error::NotOffered);
             }
@@ -272,8 +287,7 @@ pub(super) fn note(rpc: &'static str, who: &str, address: Option<IpAddr>, error:
     let operation = rpc.trim_start_matches('/');
     let row = error.map(|error| row_of(error, Dialect::of_rpc(rpc)));
     let outcome = row.map_or("OK", |row| row.reason);
-    counter!("supos_auth_requests_total", "operation" => operation, "outcome" => outcome).increment(1);
-    histogram!("supos_auth_request_duration_seconds", "operation" => operation).record(took.as_secs_f64());
+    telemetry::count_call(operation, outcome, took);
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     match error {
         Some(error @ (Error::Internal(_) | Error::StoreUnavailable(_) | Error::Timeout)) => {

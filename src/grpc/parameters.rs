@@ -20,6 +20,9 @@ pub trait Request {
     /// Its texts, by JSON name.
     fn texts(&self) -> Vec<(&'static str, &str)>;
 
+    /// The same, taken out of it.
+    fn into_texts(self) -> Vec<(&'static str, String)>;
+
     /// What in it is true or false, by JSON name.
     fn flags(&self) -> Vec<(&'static str, bool)>;
 
@@ -89,9 +92,10 @@ impl Original {
 impl Parameters {
     /// The parameters of a native gRPC call.
     #[must_use]
-    pub fn of_message<R: Request>(message: &R) -> Self {
-        let texts = message.texts().into_iter().map(|(name, value)| (name, Zeroizing::new(value.to_owned())));
+    pub fn of_message<R: Request>(message: R) -> Self {
         let flags = message.flags().into_iter().map(|(name, value)| (name, Zeroizing::new(value.to_string())));
+        let flags: Vec<_> = flags.collect();
+        let texts = message.into_texts().into_iter().map(|(name, value)| (name, Zeroizing::new(value)));
         Self(texts.chain(flags).collect())
     }
 
@@ -395,7 +399,7 @@ mod tests {
         }
         assert_eq!(read(r#"{"enabled":true,"Enabled":false}"#), Err(Error::parameter("enabled", Problem::Twice)));
         let native = auth::v2::CreateIdentityProviderRequest { enabled: true, ..Default::default() };
-        assert_eq!(Parameters::of_message(&native).flag("enabled"), Ok(true));
+        assert_eq!(Parameters::of_message(native).flag("enabled"), Ok(true));
     }
 
     #[test]

@@ -5,8 +5,17 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, EncodingKey};
+use quick_cache::sync::Cache;
 
-use crate::core::{Error, clock::Timestamp, model::SigningKey, seal::Vault, secret::random_bytes};
+use super::{Claims, Presented};
+use crate::core::{
+    Error,
+    clock::Timestamp,
+    ids::{AppId, FamilyId, UserId},
+    model::SigningKey,
+    seal::Vault,
+    secret::{BearerHash, random_bytes},
+};
 
 /// What a key does at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +106,20 @@ pub struct PublicKey {
     pub y: String,
 }
 
-/// All keys whose tokens say something.
-#[derive(Default)]
+/// How many tokens are remembered at the most: some 220 bytes each.
+const REMEMBERED: usize = 1 << 17;
+
+/// All keys whose tokens say something, and the tokens that they have signed as far as that is known. A set of other keys knows nothing
+/// of what this one has found, so that no token outlives its key.
 pub struct KeySet {
     keys: HashMap<String, Arc<Key>>,
+    tokens: Cache<BearerHash, Arc<Presented>>,
+}
+
+impl Default for KeySet {
+    fn default() -> Self {
+        Self { keys: HashMap::new(), tokens: Cache::new(REMEMBERED) }
+    }
 }
 
 impl fmt::Debug for KeySet {
@@ -120,7 +139,22 @@ impl KeySet {
             };
             keys.insert(record.kid.clone(), key);
         }
-        Ok(Self { keys })
+        Ok(Self { keys, ..Self::default() })
+    }
+
+    /// Whether it has these keys, as they are now.
+    pub(super) fn is(&self, records: &[SigningKey]) -> bool {
+        self.keys.len() == records.len() && records.iter().all(|record| self.keys.get(&record.kid).is_some_and(|key| key.record == *record))
+    }
+
+    /// What is known of the token of this hash.
+    pub(super) fn remembered(&self, hash: &BearerHash) -> Option<Arc<Presented>> {
+        self.tokens.get(hash)
+    }
+
+    /// Remembers a token that one of these keys has signed.
+    pub(super) fn remember(&self, hash: BearerHash, presented: &Arc<Presented>) {
+        self.tokens.insert(hash, Arc::clone(presented));
     }
 
     pub(super) fn signing(&self, now: Timestamp) -> Option<&Key> {
@@ -154,9 +188,10 @@ impl Key {
         self.record.retired_at
     }
 
-    /// When the last token that it signed has expired.
-    pub(super) const fn expires_at(&self) -> Option<Timestamp> {
-        self.record.expires_at
+    /// What a token says that it has signed. None is good for longer than its key.
+    pub(super) fn presented(&self, claims: &Claims, family: FamilyId, app: AppId, user: UserId) -> Presented {
+        let key_expires_at = self.record.expires_at.map_or(u64::MAX, Timestamp::seconds);
+        Presented { family, app, user, issued_at: claims.iat, expires_at: claims.exp.min(key_expires_at) }
     }
 
     fn open(record: &SigningKey, vault: &Vault) -> Result<Self, Error> {

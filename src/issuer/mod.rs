@@ -20,7 +20,7 @@ use crate::core::{
     ids::{AppId, FamilyId, SessionId, UserId},
     model::{Family, Grant, Session, SigningKey},
     seal::Vault,
-    secret::{Secret, random_bytes},
+    secret::{BearerHash, Secret, random_bytes},
 };
 
 /// How far the clocks of two machines may be apart.
@@ -52,7 +52,7 @@ pub struct AccessToken {
 }
 
 /// What an access token says whose signature was found to be ours. It may have expired, and what it was given for may have ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presented {
     /// The family that it was given out in.
     pub family: FamilyId,
@@ -112,8 +112,10 @@ impl Issuer {
     /// [`Error::StoreUnavailable`] when one cannot be opened.
     pub fn set_keys(&self, keys: &[SigningKey], vault: &Vault) -> Result<(), Error> {
         let before = self.keys();
-        let keys = KeySet::open(keys, vault, &before)?;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        if !before.is(keys) {
+            let keys = KeySet::open(keys, vault, &before)?;
+            *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        }
         Ok(())
     }
 
@@ -155,17 +157,30 @@ impl Issuer {
         header.kid = Some(key.kid.clone());
         let token = jsonwebtoken::encode(&header, &claims, &key.private)
             .map_err(|error| Error::Internal(format!("signing an access token failed: {error}")))?;
+        // Whoever refreshes shows it soon, and what was signed here needs no check.
+        let presented = key.presented(&claims, grant.family_id, grant.family.app.clone(), grant.user.id);
+        keys.remember(BearerHash::of_access_token(&token), &Arc::new(presented));
         Ok(AccessToken { token: Secret::new(token), expires_in: end.seconds().saturating_sub(now.seconds()) })
     }
 
     /// Reads an access token that one of our keys has signed; none when none has. The caller judges whether it is still good.
     #[must_use]
-    pub fn read(&self, token: &str) -> Option<Presented> {
+    pub fn read(&self, token: &str) -> Option<Arc<Presented>> {
+        let keys = self.keys();
+        let hash = BearerHash::of_access_token(token);
+        if let Some(presented) = keys.remembered(&hash) {
+            return Some(presented);
+        }
+        let presented = Arc::new(self.check(&keys, token)?);
+        keys.remember(hash, &presented);
+        Some(presented)
+    }
+
+    fn check(&self, keys: &KeySet, token: &str) -> Option<Presented> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         if header.typ.as_deref() != Some(TYPE) {
             return None;
         }
-        let keys = self.keys();
         let key = keys.known(&header.kid?)?;
         // The algorithm is the key's: `validation` takes no other.
         let claims = jsonwebtoken::decode::<Claims>(token, &key.public, &self.validation).ok()?.claims;
@@ -176,13 +191,6 @@ impl Issuer {
         if key.retired_at().is_some_and(|retired_at| claims.iat > retired_at.after(LEEWAY).seconds()) {
             return None;
         }
-        let key_expires_at = key.expires_at().map_or(u64::MAX, Timestamp::seconds);
-        Some(Presented {
-            family: FamilyId { session, number },
-            app: AppId::new(&claims.client_id)?,
-            user: claims.sub.parse().ok()?,
-            issued_at: claims.iat,
-            expires_at: claims.exp.min(key_expires_at),
-        })
+        Some(key.presented(&claims, FamilyId { session, number }, AppId::new(&claims.client_id)?, claims.sub.parse().ok()?))
     }
 }

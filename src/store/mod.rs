@@ -11,7 +11,7 @@ pub mod record;
 mod rules;
 pub mod sled;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -106,7 +106,7 @@ pub trait AppStore {
     async fn create_apps(&self, apps: Vec<App>) -> Result<(), Error>;
 
     /// The app of this id.
-    async fn app(&self, id: &AppId) -> Result<Option<App>, Error>;
+    async fn app(&self, id: &AppId) -> Result<Option<Arc<App>>, Error>;
 
     /// At most `limit` apps by id.
     async fn apps(&self, after: After<AppId>, limit: usize) -> Result<Vec<App>, Error>;

@@ -213,13 +213,13 @@ impl AppStore for BrokenStore {
         self.good.create_apps(apps).await
     }
 
-    async fn app(&self, id: &AppId) -> Result<Option<App>, Error> {
+    async fn app(&self, id: &AppId) -> Result<Option<Arc<App>>, Error> {
         self.good.app(id).await
     }
 
     async fn apps(&self, after: After<AppId>, limit: usize) -> Result<Vec<App>, Error> {
         let first = match &after {
-            Some(after) if self.has(Fault::PagesOverlap) => self.good.app(after).await?,
+            Some(after) if self.has(Fault::PagesOverlap) => self.good.app(after).await?.map(Arc::unwrap_or_clone),
             _ => None,
         };
         let rest = self.good.apps(after, limit).await?;
@@ -227,7 +227,11 @@ impl AppStore for BrokenStore {
     }
 
     async fn update_app(&self, id: &AppId, change: Change<App>) -> Result<App, Error> {
-        let change = if self.has(Fault::UpdateIsLost) { self.write_late(self.good.app(id), change).await? } else { change };
+        let change = if self.has(Fault::UpdateIsLost) {
+            self.write_late(async { Ok(self.good.app(id).await?.map(Arc::unwrap_or_clone)) }, change).await?
+        } else {
+            change
+        };
         self.good.update_app(id, change).await
     }
 

@@ -5,7 +5,7 @@
 //! [`Core::complete_at_authority`] takes that and the cookie, and opens the session. Nothing is stored in between: the state is sealed and
 //! holds all that is needed, and only that it was used is remembered.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -229,9 +229,9 @@ impl Core {
         };
         let arrival = Arrival { session: session.clone(), authority: authority.id, subject: profile.subject, name: profile.name, newcomer };
         let user = self.store.open_session_of(arrival).await?;
-        let session = Session { user: user.id, authority: Some(authority.id), ..session };
+        let session = Arc::new(Session { user: user.id, authority: Some(authority.id), ..session });
         let browser = self.remember_browser(source.browser, user.id)?;
-        Ok(Opened { signed_in: SignedIn { session, user }, ticket, browser })
+        Ok(Opened { signed_in: SignedIn { session, user: Arc::new(user) }, ticket, browser })
     }
 
     /// Where to send a browser so that its user is signed out at the authority that a session came from, too. None: it came from none, or

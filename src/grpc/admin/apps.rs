@@ -98,7 +98,7 @@ async fn create_app(core: Arc<Core>, request: pb::CreateAppRequest) -> Result<pb
 
 async fn get_app(core: Arc<Core>, request: pb::GetAppRequest) -> Result<pb::GetAppResponse, Error> {
     let app = core.store.app(&app_id("name", &request.name)?).await?.ok_or(Error::NotFound("app"))?;
-    Ok(pb::GetAppResponse { app: Some(message(app)) })
+    Ok(pb::GetAppResponse { app: Some(message(Arc::unwrap_or_clone(app))) })
 }
 
 fn app_page_token(token: &str) -> Result<Option<AppId>, Error> {

@@ -24,7 +24,7 @@ fn message((signed_in, apps): (SignedIn, Vec<AppId>)) -> pb::Session {
     pb::Session {
         name: format!("sessions/{}", session.id),
         user: format!("users/{}", user.id),
-        user_name: user.name,
+        user_name: user.name.clone(),
         create_time: Some(timestamp(session.created_at)),
         last_used_time: Some(timestamp(session.last_used_at)),
         expire_time: Some(timestamp(session.ends_at())),

@@ -1,6 +1,6 @@
 //! Apps and users.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -61,10 +61,10 @@ impl AppStore for PostgresStore {
         .await
     }
 
-    async fn app(&self, id: &AppId) -> Result<Option<App>, Error> {
+    async fn app(&self, id: &AppId) -> Result<Option<Arc<App>>, Error> {
         let sql = concat!("SELECT ", app_columns!(), " FROM apps a WHERE a.id = $1");
         let row = self.database.query_opt(sql, &[&id.as_str()]).await?;
-        row.map(|row| read_app(&mut Columns::of(&row))).transpose()
+        row.map(|row| read_app(&mut Columns::of(&row)).map(Arc::new)).transpose()
     }
 
     async fn apps(&self, after: After<AppId>, limit: usize) -> Result<Vec<App>, Error> {

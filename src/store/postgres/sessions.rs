@@ -3,6 +3,8 @@
 //! The steps that there are most of read what they judge, judge it by the same functions as every store, and then write with one
 //! statement that does something only if what was judged is still so. Otherwise they begin again.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio_postgres::Row;
 
@@ -148,11 +150,11 @@ impl PostgresStore {
         );
         let Some(row) = self.database.query_opt(sql, &[&id.session, &i64::from(id.number)]).await? else { return Ok(None) };
         let mut columns = Columns::of(&row);
-        let (family, session) = (read_family(&mut columns)?, read_session(&mut columns)?);
+        let (family, session) = (Arc::new(read_family(&mut columns)?), Arc::new(read_session(&mut columns)?));
         if !session.is_alive(now) {
             return Ok(None);
         }
-        let user = read_user(&mut columns)?;
+        let user = Arc::new(read_user(&mut columns)?);
         Ok(Some(GrantRead { grant: Grant { family_id: id, family, session, user }, requires_app_credential: columns.next()? }))
     }
 
@@ -199,8 +201,8 @@ impl SessionStore for PostgresStore {
         );
         let Some(row) = self.database.query_opt(sql, &[ticket]).await? else { return Ok(None) };
         let mut columns = Columns::of(&row);
-        let session = read_session(&mut columns)?;
-        Ok(if session.is_alive(now) { Some(SignedIn { session, user: read_user(&mut columns)? }) } else { None })
+        let session = Arc::new(read_session(&mut columns)?);
+        Ok(if session.is_alive(now) { Some(SignedIn { session, user: Arc::new(read_user(&mut columns)?) }) } else { None })
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, Error> {
@@ -241,7 +243,7 @@ impl SessionStore for PostgresStore {
                 let mut apps: Vec<AppId> = columns.next::<Vec<&str>>()?.into_iter().filter_map(AppId::new).collect();
                 apps.sort();
                 let id = session.id;
-                page.sessions.push((SignedIn { session, user }, apps));
+                page.sessions.push((SignedIn { session: Arc::new(session), user: Arc::new(user) }, apps));
                 if page.sessions.len() == limit {
                     page.next = Some(id);
                     return Ok(page);
@@ -332,7 +334,8 @@ impl SessionStore for PostgresStore {
                     u32::try_from(columns.next::<i64>()?).map_err(|_| Error::Internal("a session has too many families".into()))?;
                 session.last_used_at = columns.next()?;
                 session.next_family = number + 1;
-                return Ok(Grant { family_id: FamilyId { session: session.id, number }, family, session, user });
+                let family_id = FamilyId { session: session.id, number };
+                return Ok(Grant { family_id, family: Arc::new(family), session: Arc::new(session), user: Arc::new(user) });
             }
         }
         Err(contended())
@@ -371,13 +374,14 @@ impl SessionStore for PostgresStore {
                 }
                 Turn::Repeat => keep,
                 Turn::Rotate => {
-                    grant.family.generation = grant.family.generation.checked_add(1).ok_or(Error::RefreshTokenRefused)?;
-                    grant.family.rotated_at = now;
+                    let family = Arc::make_mut(&mut grant.family);
+                    family.generation = family.generation.checked_add(1).ok_or(Error::RefreshTokenRefused)?;
+                    family.rotated_at = now;
                     turn
                 }
             };
             if let Some(row) = self.database.query_opt(write, &[&id.session, &i64::from(id.number), &judged, &now]).await? {
-                grant.session.last_used_at = Columns::of(&row).next()?;
+                Arc::make_mut(&mut grant.session).last_used_at = Columns::of(&row).next()?;
                 return Ok(grant);
             }
         }

@@ -1,6 +1,6 @@
 //! Apps and users.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -33,8 +33,8 @@ impl AppStore for SledStore {
         .await
     }
 
-    async fn app(&self, id: &AppId) -> Result<Option<App>, Error> {
-        self.get(&keys::app(id))
+    async fn app(&self, id: &AppId) -> Result<Option<Arc<App>>, Error> {
+        self.recent(&keys::app(id))
     }
 
     async fn apps(&self, after: After<AppId>, limit: usize) -> Result<Vec<App>, Error> {

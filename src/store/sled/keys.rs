@@ -63,7 +63,8 @@ pub(super) const LATEST: &[u8] = b"mlatest";
 pub(super) const STEP: &[u8] = b"mstep";
 
 fn key(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {
-    let mut key = prefix.to_vec();
+    let mut key = Vec::with_capacity(prefix.len() + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.extend_from_slice(prefix);
     for part in parts {
         key.extend_from_slice(part);
     }

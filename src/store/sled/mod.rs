@@ -8,6 +8,7 @@ mod keys;
 mod logouts;
 mod migration;
 mod new;
+mod records;
 mod sessions;
 mod snapshot;
 mod transfer;
@@ -29,6 +30,7 @@ pub use self::new::NewStore;
 use self::{
     acknowledged::Acknowledged,
     compaction::Compaction,
+    records::Records,
     txn::{Txn, decode, get, unavailable},
     writer::{Current, Files, Writer, in_force},
 };
@@ -54,6 +56,7 @@ pub struct SledStore {
     folder: PathBuf,
     current: Current,
     writer: Writer,
+    records: Records,
     compaction: Compaction,
     /// Held as long as the store is open.
     _lock: File,
@@ -109,7 +112,14 @@ impl SledStore {
         let current = Current::new(RwLock::new(tree));
         let writer = Writer::start(Files { db, file, acknowledged }, Current::clone(&current), owed)
             .map_err(|error| io_error("cannot start the writer of", path, &error))?;
-        Ok(Self { folder: folder.to_owned(), current, writer, compaction: Compaction::default(), _lock: folder_lock })
+        Ok(Self {
+            folder: folder.to_owned(),
+            current,
+            writer,
+            records: Records::default(),
+            compaction: Compaction::default(),
+            _lock: folder_lock,
+        })
     }
 
     /// Has this process end when the disk does not answer for so long: what hangs gives no error, and callers would wait for ever.

@@ -1,8 +1,10 @@
 //! Sessions, codes and refresh token families.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use super::{SledStore, authorities, keys, logouts::Owing, txn::Txn};
+use super::{SledStore, authorities, keys, logouts::Owing, records::Recent, txn::Txn};
 use crate::{
     core::{
         Error,
@@ -111,27 +113,27 @@ pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<()
     Ok(())
 }
 
-/// Where records are read from: the tree itself, or inside a step.
+/// Where records are read from: the store as it is, or inside a step.
 trait Read {
-    fn read<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error>;
+    fn read<T: Recent>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error>;
 
     /// A session that is alive.
-    fn live_session(&self, id: SessionId, now: Timestamp) -> Result<Option<Session>, Error> {
+    fn live_session(&self, id: SessionId, now: Timestamp) -> Result<Option<Arc<Session>>, Error> {
         Ok(self.read::<Session>(&keys::session(id))?.filter(|session| session.is_alive(now)))
     }
 
     /// An app that is enabled, and still the one of that incarnation.
-    fn enabled_app(&self, id: &AppId) -> Result<Option<App>, Error> {
+    fn enabled_app(&self, id: &AppId) -> Result<Option<Arc<App>>, Error> {
         Ok(self.read::<App>(&keys::app(id))?.filter(|app| app.enabled))
     }
 
     /// The user of a session, if he is enabled.
-    fn enabled_user(&self, id: UserId) -> Result<Option<User>, Error> {
+    fn enabled_user(&self, id: UserId) -> Result<Option<Arc<User>>, Error> {
         Ok(self.read::<User>(&keys::user(id))?.filter(|user| user.enabled))
     }
 
     /// What the tokens of a family stand for, and the app.
-    fn live_grant(&self, id: FamilyId, now: Timestamp) -> Result<Option<(Grant, App)>, Error> {
+    fn live_grant(&self, id: FamilyId, now: Timestamp) -> Result<Option<(Grant, Arc<App>)>, Error> {
         let Some(family) = self.read::<Family>(&keys::family(id))? else { return Ok(None) };
         let Some(session) = self.live_session(id.session, now)? else { return Ok(None) };
         let Some(app) = self.enabled_app(&family.app)?.filter(|app| app.incarnation == family.incarnation) else { return Ok(None) };
@@ -141,14 +143,14 @@ trait Read {
 }
 
 impl Read for SledStore {
-    fn read<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
-        self.get(key)
+    fn read<T: Recent>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        self.recent(key)
     }
 }
 
 impl Read for Txn<'_> {
-    fn read<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
-        self.get(key)
+    fn read<T: Recent>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        Ok(self.get(key)?.map(Arc::new))
     }
 }
 
@@ -165,8 +167,9 @@ fn redeem(txn: &mut Txn<'_>, hash: &BearerHash, app: &AppId, logout_uri: String,
     let (Some(user), true) = (user, now < code.expires_at) else { return Ok(Err(Error::CodeRefused)) };
 
     let family_id = FamilyId { session: session.id, number: session.next_family };
-    session.next_family += 1;
-    session.last_used_at = session.last_used_at.max(now);
+    let kept_alive = Arc::make_mut(&mut session);
+    kept_alive.next_family += 1;
+    kept_alive.last_used_at = kept_alive.last_used_at.max(now);
     let family = Family {
         app: code.app.clone(),
         incarnation: code.incarnation,
@@ -179,8 +182,8 @@ fn redeem(txn: &mut Txn<'_>, hash: &BearerHash, app: &AppId, logout_uri: String,
     code.used = Some(family_id);
     txn.put(&at, &code)?;
     txn.put(&keys::family(family_id), &family)?;
-    txn.put(&keys::session(session.id), &session)?;
-    Ok(Ok(Grant { family_id, family, session, user }))
+    txn.put(&keys::session(session.id), session.as_ref())?;
+    Ok(Ok(Grant { family_id, family: Arc::new(family), session, user }))
 }
 
 fn rotate(txn: &mut Txn<'_>, rotation: &Rotation, by: &Refresher, now: Timestamp) -> Result<Result<Grant, Error>, Error> {
@@ -205,13 +208,15 @@ fn rotate(txn: &mut Txn<'_>, rotation: &Rotation, by: &Refresher, now: Timestamp
         Turn::Repeat => {}
         Turn::Rotate => {
             let Some(next) = grant.family.generation.checked_add(1) else { return refused };
-            grant.family.generation = next;
-            grant.family.rotated_at = now;
-            txn.put(&at, &grant.family)?;
+            let family = Arc::make_mut(&mut grant.family);
+            family.generation = next;
+            family.rotated_at = now;
+            txn.put(&at, family)?;
         }
     }
-    grant.session.last_used_at = grant.session.last_used_at.max(now);
-    txn.put(&keys::session(grant.session.id), &grant.session)?;
+    let session = Arc::make_mut(&mut grant.session);
+    session.last_used_at = session.last_used_at.max(now);
+    txn.put(&keys::session(session.id), session)?;
     Ok(Ok(grant))
 }
 
@@ -281,7 +286,7 @@ impl SessionStore for SledStore {
                 }
                 apps.sort();
                 apps.dedup();
-                page.sessions.push((SignedIn { session, user }, apps));
+                page.sessions.push((SignedIn { session: Arc::new(session), user: Arc::new(user) }, apps));
                 if page.sessions.len() == limit {
                     page.next = Some(id);
                     break;
@@ -312,8 +317,9 @@ impl SessionStore for SledStore {
             let mut session = txn.live_session(code.session, now)?.ok_or(Error::CredentialRefused)?;
             txn.enabled_user(session.user)?.ok_or(Error::CredentialRefused)?;
             txn.enabled_app(&code.app)?.filter(|app| app.incarnation == code.incarnation).ok_or(Error::UnknownApp)?;
-            session.last_used_at = session.last_used_at.max(now);
-            txn.put(&keys::session(session.id), &session)?;
+            let kept_alive = Arc::make_mut(&mut session);
+            kept_alive.last_used_at = kept_alive.last_used_at.max(now);
+            txn.put(&keys::session(kept_alive.id), kept_alive)?;
             put_code(txn, &hash, &code)
         })
         .await

@@ -23,7 +23,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc as jobs, oneshot, watch};
 
-use super::{acknowledged::Acknowledged, compaction::Mirror, keys, snapshot::Snapshots, txn::Txn};
+use super::{acknowledged::Acknowledged, compaction::Mirror, keys, records::Changes, snapshot::Snapshots, txn::Txn};
 use crate::core::Error;
 
 /// How many steps may wait. More are shed.
@@ -90,6 +90,7 @@ pub(super) struct Beside {
     written: AtomicU64,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) mirror: Mirror,
+    pub(super) changes: Changes,
 }
 
 /// The tree that is in force.
@@ -309,6 +310,7 @@ fn apply(mut txn: Txn<'_>, beside: &Beside) -> Result<Wrote, Error> {
     beside.snapshots.keep(txn.tree(), txn.writes())?;
     let writes = txn.apply()?;
     beside.written.fetch_add(writes.len() as u64, Ordering::Relaxed);
+    writes.iter().for_each(|(key, _)| beside.changes.note(key));
     beside.mirror.write(&writes);
     Ok(Wrote::Step(number))
 }

@@ -21,8 +21,8 @@ pub(crate) async fn an_app_is_read_back_as_it_was_made(db: Db) {
     (bare.enabled, bare.refresh_requires_app_credential, bare.signature_requires_date) = (false, true, false);
     (bare.redirect_uris, bare.logout_uris, bare.secrets, bare.display_name) = (vec![], vec![], vec![], String::new());
     store.create_apps(vec![shop.clone(), bare.clone()]).await.unwrap();
-    assert_eq!(store.app(&shop.id).await.unwrap(), Some(shop));
-    assert_eq!(store.app(&bare.id).await.unwrap(), Some(bare));
+    assert_eq!(store.app(&shop.id).await.unwrap().as_deref(), Some(&shop));
+    assert_eq!(store.app(&bare.id).await.unwrap().as_deref(), Some(&bare));
     for other in ["shop2", "Shop", "sho"] {
         assert_eq!(store.app(&app_id(other)).await.unwrap(), None, "{other}");
     }
@@ -65,21 +65,21 @@ pub(crate) async fn apps_are_listed_by_id_page_by_page(db: Db) {
 pub(crate) async fn an_app_is_changed_or_left_alone(db: Db) {
     let store = db.open().await;
     store.create_apps(vec![app("shop"), app("other")]).await.unwrap();
-    let mut changed = app("shop");
+    let changed = app("shop");
     let becomes = changed.clone();
     let answer = store.update_app(&app_id("shop"), change(move |app: &mut App| *app = becomes.clone())).await.unwrap();
     assert_eq!(answer, changed);
-    assert_eq!(store.app(&app_id("shop")).await.unwrap(), Some(changed.clone()));
+    assert_eq!(store.app(&app_id("shop")).await.unwrap().as_deref(), Some(&changed));
     assert_eq!(store.update_app(&app_id("shop"), refusal()).await, Err(Error::NotAllowed));
     let spoilt: Change<App> = Box::new(|app| {
         "half done".clone_into(&mut app.display_name);
         Err(Error::NotAllowed)
     });
     assert_eq!(store.update_app(&app_id("shop"), spoilt).await, Err(Error::NotAllowed));
-    assert_eq!(store.app(&app_id("shop")).await.unwrap(), Some(changed.clone()), "a change that was refused");
+    assert_eq!(store.app(&app_id("shop")).await.unwrap().as_deref(), Some(&changed), "a change that was refused");
     assert_eq!(store.update_app(&app_id("nobody"), change(|_| ())).await, Err(Error::NotFound("app")));
-    changed = store.app(&app_id("other")).await.unwrap().unwrap();
-    assert_eq!(changed.display_name, "The other");
+    let other = store.app(&app_id("other")).await.unwrap().unwrap();
+    assert_eq!(other.display_name, "The other");
 }
 
 pub(crate) async fn a_disabled_app_does_nothing_and_loses_nothing(db: Db) {

@@ -20,8 +20,8 @@ pub(crate) async fn a_code_is_redeemed_for_the_family_that_it_stands_for(db: Db)
         generation: 0,
         rotated_at: at(2),
     };
-    assert_eq!(granted.family, family);
-    assert_eq!((granted.family_id.session, &granted.user), (scene.session.id, &scene.user));
+    assert_eq!(*granted.family, family);
+    assert_eq!((granted.family_id.session, &*granted.user), (scene.session.id, &scene.user));
     assert_eq!((granted.session.id, granted.session.last_used_at), (scene.session.id, at(2)));
     assert_eq!(scene.store.grant(granted.family_id, at(2)).await.unwrap(), Some(granted.clone()));
     let other = scene.redeem(&second, at(3)).await.unwrap();

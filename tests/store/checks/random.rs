@@ -175,7 +175,7 @@ impl Pair {
         let said = self.store.redeem_code(&self.model.codes[at].hash, &app, uri, self.model.now).await;
         same(&said, &expected);
         if let (Ok(granted), Ok(family)) = (said, expected) {
-            assert_eq!(granted.family, self.model.families[family].record);
+            assert_eq!(*granted.family, self.model.families[family].record);
             assert!(!self.families.contains(&granted.family_id), "two families have one id");
             self.families.push(granted.family_id);
         }
@@ -281,7 +281,7 @@ impl Pair {
                 let said = self.store.rotate_refresh_token(rotation, by, now).await;
                 same(&said, &expected);
                 if let Ok(granted) = said {
-                    assert_eq!(granted.family, self.model.families[at].record);
+                    assert_eq!(*granted.family, self.model.families[at].record);
                 }
             }
             Step::UseOnce(what, after) => {
@@ -323,7 +323,7 @@ impl Pair {
             assert_eq!(signed_in.is_some(), is_live, "{record:?}");
             if let Some(signed_in) = signed_in {
                 assert_eq!((signed_in.session.last_used_at, signed_in.session.id), (record.last_used_at, record.id));
-                assert_eq!(model.users.iter().find(|user| user.id == record.user), Some(&signed_in.user));
+                assert_eq!(model.users.iter().find(|user| user.id == record.user), Some(&*signed_in.user));
                 live.push(record);
             }
             let found = store.session(record.id).await.unwrap();
@@ -343,7 +343,7 @@ impl Pair {
         }
         for (facts, id) in model.families.iter().zip(&self.families) {
             let grant = store.grant(*id, model.now).await.unwrap();
-            assert_eq!(grant.as_ref().map(|grant| &grant.family), model.is_family_live(facts).then_some(&facts.record));
+            assert_eq!(grant.as_ref().map(|grant| &*grant.family), model.is_family_live(facts).then_some(&facts.record));
         }
         let owed = store.logouts(false, None, None, 1000).await.unwrap();
         assert_eq!(store.owed_logouts().await.unwrap(), owed.len() as u64);

@@ -26,7 +26,7 @@ pub(crate) async fn each_use_of_the_newest_token_gives_the_next_generation(db: D
         assert_eq!(granted.family_id, family);
         assert_eq!((granted.family.generation, granted.family.rotated_at), (generation + 1, now));
         assert_eq!((&granted.family.scope, &granted.family.logout_uri), (&before.family.scope, &before.family.logout_uri));
-        assert_eq!((granted.session.id, granted.session.last_used_at, &granted.user), (scene.session.id, now, &scene.user));
+        assert_eq!((granted.session.id, granted.session.last_used_at, &*granted.user), (scene.session.id, now, &scene.user));
         assert_eq!(scene.store.grant(family, now).await.unwrap(), Some(granted));
     }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn a_session_is_opened_with_the_password_that_is_in_force(db: D
 pub(crate) async fn a_session_is_read_back_as_it_was_opened(db: Db) {
     let scene = Scene::new(&db).await;
     let signed_in = scene.signed_in(&scene.session, at(1)).await.unwrap();
-    assert_eq!((&signed_in.session, &signed_in.user), (&scene.session, &scene.user));
+    assert_eq!((&*signed_in.session, &*signed_in.user), (&scene.session, &scene.user));
     assert_eq!(scene.store.session(scene.session.id).await.unwrap(), Some(scene.session.clone()));
     assert_eq!(scene.store.session_of_ticket(&BearerHash::of_ticket("another"), at(1)).await.unwrap(), None);
     assert_eq!(scene.store.session(session(scene.user.id, at(1)).id).await.unwrap(), None);
