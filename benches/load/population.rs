@@ -31,7 +31,7 @@ use supos_auth::{
     store::{Identity, Origin, record::Record},
 };
 
-use crate::{Failure, ceiling, machine::Progress};
+use crate::{Failure, ceiling, child::disk, machine::Progress};
 
 /// The app that the sessions' tokens were given to.
 pub(crate) const APP: &str = "bench-app";
@@ -136,6 +136,11 @@ impl Population {
     pub(crate) fn copy_to(&self, data: &Path) -> Result<(), Failure> {
         let status = Command::new("cp").args(["-a", "--reflink=auto"]).arg(self.folder.join("data")).arg(data).status()?;
         if status.success() { Ok(()) } else { Err(format!("cp: {status}").into()) }
+    }
+
+    /// The bytes that it takes on the disk.
+    pub(crate) fn disk(&self) -> u64 {
+        disk(&self.folder.join("data"))
     }
 
     /// So many sessions, evenly spread over all.
