@@ -14,7 +14,7 @@ use tokio::{task::JoinSet, time::sleep_until};
 
 use crate::{
     Failure,
-    child::Cpu,
+    child::{Cpu, memory},
     client::{Call, Connection, Outcome, Place},
 };
 
@@ -49,6 +49,8 @@ pub(crate) struct Measured {
     pub(crate) cpu: Vec<f64>,
     /// And the generator.
     pub(crate) own_cpu: f64,
+    /// The bytes of memory that the first of `watched` had in the end.
+    pub(crate) memory: u64,
 }
 
 /// A histogram of nanoseconds, up to a minute, to a hundredth.
@@ -111,6 +113,7 @@ pub(crate) async fn run(place: &Place, scripts: Vec<Box<dyn Script>>, window: Wi
         latencies: total.latencies,
         cpu: after.iter().zip(&before).map(|(after, before)| after.since(before).as_secs_f64()).collect(),
         own_cpu: own_after.since(&own_before).as_secs_f64(),
+        memory: watched.first().map(|&process| memory(process)).unwrap_or_default(),
     })
 }
 

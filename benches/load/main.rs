@@ -61,10 +61,10 @@ struct Common {
     /// Where stores are made, on the disk that is to be measured.
     #[arg(long, value_name = "DIR", global = true, default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/../bench"))]
     folder: PathBuf,
-    /// Where the figures go as JSON, if not into the folder.
+    /// Where the figures go, as JSON, if not into the folder.
     #[arg(long, value_name = "FILE", global = true)]
     json: Option<PathBuf>,
-    /// Where the tables go as Markdown, too.
+    /// Where the tables go, as Markdown, if not into the folder.
     #[arg(long, value_name = "FILE", global = true)]
     markdown: Option<PathBuf>,
 }
@@ -78,7 +78,7 @@ struct RunArguments {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
     /// For how long each operation, and each ceiling, is measured in a round.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.8)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.7)]
     seconds: f64,
     /// Only operations with this in their name.
     #[arg(long, value_name = "TEXT")]
@@ -176,14 +176,14 @@ async fn measure(arguments: Arguments, machine: Machine, folder: &Path, running:
             if let Some(svg) = svg {
                 fs::write(svg, growth.svg())?;
             }
-            publish(&common, folder, "growth.json", &growth, &growth.markdown())
+            publish(&common, folder, "growth", &growth, &growth.markdown())
         }
         Some(Command::Overload { sessions, seconds }) => {
             let population = Population::prepare(server, &stores, sessions, &progress)?;
             let duration = Duration::from_secs_f64(seconds);
             let overload = overload::run(server, running, &population, machine, duration, &progress).await?;
             progress.clear();
-            publish(&common, folder, "overload.json", &overload, &overload.markdown())
+            publish(&common, folder, "overload", &overload, &overload.markdown())
         }
         _ => {
             let sessions = usize::try_from(run.sessions)?;
@@ -192,18 +192,17 @@ async fn measure(arguments: Arguments, machine: Machine, folder: &Path, running:
             let found = rounds::run(server, running, &population, rounds, run.only.as_deref(), &progress).await?;
             progress.clear();
             let report = report::Report::of(machine, sessions, run.seconds, &found);
-            publish(&common, folder, "result.json", &report, &report.markdown())
+            publish(&common, folder, "result", &report, &report.markdown())
         }
     }
 }
 
-/// Prints what was found, and writes it where it was asked for.
+/// Prints what was found, and writes it.
 fn publish(common: &Common, folder: &Path, name: &str, report: &impl serde::Serialize, markdown: &str) -> Result<(), Failure> {
-    let json = common.json.clone().unwrap_or_else(|| folder.join(name));
+    let json = common.json.clone().unwrap_or_else(|| folder.join(format!("{name}.json")));
     fs::write(&json, serde_json::to_vec_pretty(report)?)?;
-    if let Some(file) = &common.markdown {
-        fs::write(file, format!("{markdown}\n"))?;
-    }
-    println!("{markdown}\n\nAll figures: {}", json.display());
+    let tables = common.markdown.clone().unwrap_or_else(|| folder.join(format!("{name}.md")));
+    fs::write(&tables, format!("{markdown}\n"))?;
+    println!("{markdown}\n\nAll figures: {}; the tables: {}", json.display(), tables.display());
     Ok(())
 }

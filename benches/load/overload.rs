@@ -1,6 +1,7 @@
 //! More calls than can be served: an open loop, whose calls come when they are due, whether those before were answered or not.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -43,6 +44,8 @@ const SHARES: [f64; 6] = [1.0, 0.85, 0.7, 0.55, 0.4, 0.25];
 /// The pieces of time whose p99 says whether all is as usual again, and from how many times the usual p99 on it is not.
 const PIECE: Duration = Duration::from_millis(100);
 const UNUSUAL: f64 = 3.0;
+/// So many pieces in a row say that it is.
+const A_WHILE: usize = 5;
 /// How often health is asked for, and for how long it may take.
 const HEALTH_EVERY: Duration = Duration::from_millis(100);
 const HEALTH_WITHIN: Duration = Duration::from_secs(1);
@@ -158,9 +161,9 @@ impl Offered {
     }
 
     /// A quantile of how long accepted calls took from when they were due, in microseconds.
-    fn quantile(&self, quantile: f64, of: impl Fn(&Made) -> bool) -> f64 {
+    fn quantile(&self, quantile: f64) -> f64 {
         let mut latencies = histogram();
-        for made in self.made.iter().filter(|made| made.ended == Ended::Accepted && of(made)) {
+        for made in self.made.iter().filter(|made| made.ended == Ended::Accepted) {
             // It grows as it has to, so it cannot fail.
             let _ = latencies.record(nanos(made.took));
         }
@@ -168,19 +171,27 @@ impl Offered {
     }
 
     fn p99(&self) -> f64 {
-        self.quantile(0.99, |_| true)
+        self.quantile(0.99)
     }
 
-    /// When all was as usual: the end of the last piece whose p99 was not, or in which not all was accepted.
+    /// When all was as usual again: from when on it was so for a while, or after all of it.
     fn usual_after(&self, usual_p99: f64) -> f64 {
-        let pieces = self.made.iter().map(|made| made.due.as_millis() / PIECE.as_millis()).max().unwrap_or_default() + 1;
-        let within = |made: &Made, piece: u128| made.due.as_millis() / PIECE.as_millis() == piece;
-        let unusual = |piece: u128| {
-            let lost = self.made.iter().any(|made| within(made, piece) && made.ended != Ended::Accepted);
-            lost || self.quantile(0.99, |made| within(made, piece)) > UNUSUAL * usual_p99
+        let mut pieces: BTreeMap<u128, Vec<&Made>> = BTreeMap::new();
+        for made in &self.made {
+            pieces.entry(made.due.as_millis() / PIECE.as_millis()).or_default().push(made);
+        }
+        let is_usual = |made: &Vec<&Made>| {
+            let mut latencies = histogram();
+            for made in made {
+                let _ = latencies.record(nanos(made.took));
+            }
+            let p99 = float(latencies.value_at_quantile(0.99)) / 1e3;
+            made.iter().all(|made| made.ended == Ended::Accepted) && p99 <= UNUSUAL * usual_p99
         };
-        let last = (0..pieces).rev().find(|&piece| unusual(piece));
-        last.map_or(0.0, |piece| Duration::from_millis(u64::try_from((piece + 1) * PIECE.as_millis()).unwrap_or(u64::MAX)).as_secs_f64())
+        let usual: Vec<bool> = pieces.values().map(is_usual).collect();
+        let began = usual.windows(A_WHILE).position(|pieces| pieces.iter().all(|usual| *usual));
+        let pieces = u32::try_from(began.unwrap_or(usual.len())).unwrap_or(u32::MAX);
+        (PIECE * pieces).as_secs_f64()
     }
 }
 
@@ -311,14 +322,14 @@ async fn one(
         operation: what.name(),
         closed_loop_per_second: reached,
         sustainable_per_second: sustainable,
-        usual_p50_us: usual.quantile(0.5, |_| true),
+        usual_p50_us: usual.quantile(0.5),
         usual_p99_us: usual.p99(),
         offered_per_second: float(overloaded.made.len() as u64) / overloaded.seconds,
         accepted_per_second: overloaded.a_second(Ended::Accepted),
         shed_per_second: overloaded.a_second(Ended::Shed),
         failed: overloaded.count(Ended::Failed),
         not_made_per_second: overloaded.a_second(Ended::NotMade),
-        accepted_p50_us: overloaded.quantile(0.5, |_| true),
+        accepted_p50_us: overloaded.quantile(0.5),
         accepted_p99_us: overloaded.p99(),
         a_failure: overloaded.problem,
         usual_again_after_s: after.usual_after(usual.p99()),

@@ -48,6 +48,8 @@ pub(crate) struct Figures {
     pub(crate) cpu_us: Spread,
     pub(crate) envoy_cpu_us: Option<Spread>,
     pub(crate) generator_cpu_us: Spread,
+    /// The memory of the process that was called, after the last round.
+    pub(crate) memory_mib: f64,
     pub(crate) calls: u64,
     pub(crate) shed: u64,
 }
@@ -86,6 +88,7 @@ impl Figures {
             cpu_us: cpu(0).unwrap_or_else(|| Spread::of([])),
             envoy_cpu_us: cpu(1),
             generator_cpu_us: Spread::of(all.iter().map(|measured| per_call(measured.own_cpu, measured))),
+            memory_mib: all.last().map_or(0.0, |measured| mib(measured.memory)),
             calls: all.iter().map(|measured| measured.calls).sum(),
             shed: all.iter().map(|measured| measured.shed).sum(),
         }
@@ -187,6 +190,7 @@ impl Report {
             "CPU a call",
             "Envoy's",
             "generator's",
+            "memory",
         ]);
         for compared in &self.compared {
             operations.add_row(row(&compared.ceiling, None));
@@ -249,5 +253,6 @@ fn row(figures: &Figures, ratio: Option<&Spread>) -> Vec<String> {
         cpu(Some(&figures.cpu_us)),
         cpu(figures.envoy_cpu_us.as_ref()),
         cpu(Some(&figures.generator_cpu_us)),
+        if figures.memory_mib > 0.0 { format!("{:.0} MiB", figures.memory_mib) } else { String::new() },
     ]
 }
