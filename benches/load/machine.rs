@@ -50,7 +50,12 @@ impl Machine {
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             load: fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').take(3).collect::<Vec<_>>().join(" "),
             rust: said(Path::new("rustc"), &["--version"]),
-            envoy: said(envoy, &["--version"]).split('/').nth(1).unwrap_or_default().to_owned(),
+            envoy: said(envoy, &["--version"])
+                .rsplit("version: ")
+                .next()
+                .and_then(|version| version.split('/').nth(1))
+                .unwrap_or_default()
+                .to_owned(),
             version: env!("CARGO_PKG_VERSION"),
             commit: format!("{}{changed}", said(Path::new("git"), &["rev-parse", "--short", "HEAD"])),
         }

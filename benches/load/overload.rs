@@ -70,7 +70,7 @@ impl What {
     /// What p99 has to stay below for a rate to be one that can be served.
     const fn bearable(self) -> Duration {
         match self {
-            Self::Valid | Self::Refresh => Duration::from_millis(50),
+            Self::Valid | Self::Refresh => Duration::from_millis(100),
             Self::SignIn => Duration::from_secs(1),
         }
     }
@@ -97,58 +97,61 @@ struct Made {
 /// Calls that were offered.
 struct Offered {
     made: Vec<Made>,
-    seconds: f64,
     problem: Option<String>,
 }
 
-/// Offers calls at a rate.
-async fn offer(shared: &[Grpc<Channel>], calls: &mut dyn Iterator<Item = Call>, rate: f64, duration: Duration) -> Result<Offered, Failure> {
+/// Offers calls at one rate after the other, each for its time.
+async fn offer(shared: &[Grpc<Channel>], calls: &mut dyn Iterator<Item = Call>, rates: &[(f64, Duration)]) -> Result<Offered, Failure> {
     let made = Arc::new(Mutex::new((Vec::new(), None)));
     let places = Arc::new(Semaphore::new(OUTSTANDING));
     let mut tasks = JoinSet::new();
     let mut tick = interval(Duration::from_millis(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let (began, mut next) = (Instant::now(), 0_u32);
     let mut connections = shared.iter().cycle();
-    'offering: while began.elapsed() < duration {
-        tick.tick().await;
-        loop {
-            let due = Duration::from_secs_f64(f64::from(next) / rate);
-            if due > began.elapsed().min(duration) {
-                break;
-            }
-            let Some(call) = calls.next() else { break 'offering };
-            next += 1;
-            let note = {
-                let made = Arc::clone(&made);
-                move |ended, problem: Option<String>| {
-                    let took = (began + due).elapsed();
-                    let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
-                    made.0.push(Made { due, took, ended });
-                    made.1 = made.1.take().or(problem);
-                }
-            };
-            let (Ok(place), Some(connection)) = (Arc::clone(&places).try_acquire_owned(), connections.next()) else {
-                note(Ended::NotMade, None);
-                continue;
-            };
-            let mut connection = Connection::Grpc(connection.clone());
-            tasks.spawn(async move {
-                let (ended, problem) = match connection.call(call).await {
-                    Outcome::Answered(_) => (Ended::Accepted, None),
-                    Outcome::Shed => (Ended::Shed, None),
-                    Outcome::Failed(problem) => (Ended::Failed, Some(problem)),
-                };
-                drop(place);
-                note(ended, problem);
-            });
+    let starts = rates.iter().scan(Duration::ZERO, |start, (_, duration)| Some(std::mem::replace(start, *start + *duration)));
+    let mut schedule = starts.zip(rates).flat_map(|(start, &(rate, duration))| {
+        (0_u32..)
+            .map(move |at| Duration::from_secs_f64(f64::from(at) / rate))
+            .take_while(move |due| *due < duration)
+            .map(move |due| start + due)
+    });
+    let began = Instant::now();
+    let mut next = schedule.next();
+    while let Some(due) = next {
+        if due > began.elapsed() {
+            tick.tick().await;
+            while tasks.try_join_next().is_some() {}
+            continue;
         }
-        while tasks.try_join_next().is_some() {}
+        next = schedule.next();
+        let Some(call) = calls.next() else { break };
+        let note = {
+            let made = Arc::clone(&made);
+            move |ended, problem: Option<String>| {
+                let took = (began + due).elapsed();
+                let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+                made.0.push(Made { due, took, ended });
+                made.1 = made.1.take().or(problem);
+            }
+        };
+        let (Ok(place), Some(connection)) = (Arc::clone(&places).try_acquire_owned(), connections.next()) else {
+            note(Ended::NotMade, None);
+            continue;
+        };
+        let mut connection = Connection::Grpc(connection.clone());
+        tasks.spawn(async move {
+            let (ended, problem) = match connection.call(call).await {
+                Outcome::Answered(_) => (Ended::Accepted, None),
+                Outcome::Shed => (Ended::Shed, None),
+                Outcome::Failed(problem) => (Ended::Failed, Some(problem)),
+            };
+            drop(place);
+            note(ended, problem);
+        });
     }
-    let seconds = began.elapsed().as_secs_f64();
     while tasks.join_next().await.is_some() {}
     let (made, problem) = std::mem::take(&mut *made.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Offered { made, seconds, problem })
+    Ok(Offered { made, problem })
 }
 
 impl Offered {
@@ -156,8 +159,10 @@ impl Offered {
         self.made.iter().filter(|made| made.ended == ended).count() as u64
     }
 
-    fn a_second(&self, ended: Ended) -> f64 {
-        float(self.count(ended)) / self.seconds
+    /// What was due before and from then on.
+    fn split(self, at: Duration) -> (Self, Self) {
+        let (before, after) = self.made.into_iter().partition(|made| made.due < at);
+        (Self { made: before, problem: self.problem }, Self { made: after, problem: None })
     }
 
     /// A quantile of how long accepted calls took from when they were due, in microseconds.
@@ -203,9 +208,8 @@ struct Health {
     slowest_ms: f64,
 }
 
-/// Asks for health until it is dropped, on a connection of its own.
-async fn watch_health(native: &Place, health: &Mutex<Health>) -> Result<(), Failure> {
-    let mut connection = native.connect(1).await?.remove(0);
+/// Asks for health for ever.
+async fn watch_health(mut connection: Connection, health: Arc<Mutex<Health>>) {
     let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
     let call = Call { path, headers: HeaderMap::new(), body: Bytes::new() };
     loop {
@@ -296,7 +300,7 @@ async fn one(
     for share in SHARES {
         sustainable = share * reached;
         say(&format!("trying {sustainable:.0} calls a second"));
-        let offered = offer(&shared, &mut calls, sustainable, TRIAL).await?;
+        let offered = offer(&shared, &mut calls, &[(sustainable, TRIAL)]).await?;
         let all = offered.made.iter().all(|made| made.ended == Ended::Accepted);
         let bearable = all && offered.p99() <= what.bearable().as_secs_f64() * 1e6;
         usual = Some(offered);
@@ -309,31 +313,30 @@ async fn one(
     let usual = usual.ok_or("no rate was tried")?;
 
     say(&format!("offering {:.0} calls a second", TIMES * sustainable));
-    let health = Mutex::new(Health::default());
-    let (overloaded, after) = tokio::select! {
-        failed = watch_health(&native, &health) => return Err(failed.err().unwrap_or_else(|| "health ended".into())),
-        both = async {
-            let overloaded = offer(&shared, &mut calls, TIMES * sustainable, duration).await?;
-            say("what comes after");
-            Ok::<_, Failure>((overloaded, offer(&shared, &mut calls, sustainable / 2.0, AFTER).await?))
-        } => both?,
-    };
+    let health = Arc::new(Mutex::new(Health::default()));
+    let rates = [(TIMES * sustainable, duration), (sustainable / 2.0, AFTER)];
+    let mut watching = JoinSet::new();
+    watching.spawn(watch_health(native.connect(1).await?.remove(0), Arc::clone(&health)));
+    let offered = offer(&shared, &mut calls, &rates).await?;
+    watching.shutdown().await;
+    let (overloaded, after) = offered.split(duration);
+    let a_second = |calls: u64| float(calls) / duration.as_secs_f64();
     Ok(Overloaded {
         operation: what.name(),
         closed_loop_per_second: reached,
         sustainable_per_second: sustainable,
         usual_p50_us: usual.quantile(0.5),
         usual_p99_us: usual.p99(),
-        offered_per_second: float(overloaded.made.len() as u64) / overloaded.seconds,
-        accepted_per_second: overloaded.a_second(Ended::Accepted),
-        shed_per_second: overloaded.a_second(Ended::Shed),
+        offered_per_second: a_second(overloaded.made.len() as u64),
+        accepted_per_second: a_second(overloaded.count(Ended::Accepted)),
+        shed_per_second: a_second(overloaded.count(Ended::Shed)),
         failed: overloaded.count(Ended::Failed),
-        not_made_per_second: overloaded.a_second(Ended::NotMade),
+        not_made_per_second: a_second(overloaded.count(Ended::NotMade)),
         accepted_p50_us: overloaded.quantile(0.5),
         accepted_p99_us: overloaded.p99(),
         a_failure: overloaded.problem,
         usual_again_after_s: after.usual_after(usual.p99()),
-        health: health.into_inner().unwrap_or_else(PoisonError::into_inner),
+        health: health.lock().unwrap_or_else(PoisonError::into_inner).clone(),
     })
 }
 
