@@ -49,7 +49,7 @@ struct Arguments {
     #[command(flatten)]
     run: RunArguments,
     /// What cargo says to every benchmark.
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
 }
 
