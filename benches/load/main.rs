@@ -105,10 +105,10 @@ enum Command {
     /// Offers four times what can be served, and does not wait for answers.
     Overload {
         /// How many live sessions the store has.
-        #[arg(long, default_value_t = 200_000)]
+        #[arg(long, default_value_t = 300_000)]
         sessions: usize,
         /// For how long it is overloaded.
-        #[arg(long, value_name = "SECONDS", default_value_t = 6.0)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
         seconds: f64,
     },
     /// Serves the empty method.

@@ -124,7 +124,7 @@ async fn offer(shared: &[Grpc<Channel>], calls: &mut dyn Iterator<Item = Call>, 
             continue;
         }
         next = schedule.next();
-        let Some(call) = calls.next() else { break };
+        let call = calls.next().ok_or("there are no calls left: give it more --sessions, or fewer --seconds")?;
         let note = {
             let made = Arc::clone(&made);
             move |ended, problem: Option<String>| {
