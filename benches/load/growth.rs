@@ -75,7 +75,7 @@ pub(crate) async fn run(
 ) -> Result<Growth, Failure> {
     let mut found = Vec::new();
     for &sessions in sizes {
-        let population = Population::prepare(server, stores, sessions, progress)?;
+        let population = Population::prepare(server, stores, sessions, progress).await?;
         let folder = folder.join(sessions.to_string());
         std::fs::create_dir_all(&folder)?;
         found.push(one(server, &folder, &population, rounds, window, progress).await?);

@@ -179,7 +179,7 @@ async fn measure(arguments: Arguments, machine: Machine, folder: &Path, running:
             publish(&common, folder, "growth", &growth, &growth.markdown())
         }
         Some(Command::Overload { sessions, seconds }) => {
-            let population = Population::prepare(server, &stores, sessions, &progress)?;
+            let population = Population::prepare(server, &stores, sessions, &progress).await?;
             let duration = Duration::from_secs_f64(seconds);
             let overload = overload::run(server, running, &population, machine, duration, &progress).await?;
             progress.clear();
@@ -187,7 +187,7 @@ async fn measure(arguments: Arguments, machine: Machine, folder: &Path, running:
         }
         _ => {
             let sessions = usize::try_from(run.sessions)?;
-            let population = Population::prepare(server, &stores, sessions, &progress)?;
+            let population = Population::prepare(server, &stores, sessions, &progress).await?;
             let rounds = (run.rounds.into(), window(run.seconds));
             let found = rounds::run(server, running, &population, rounds, run.only.as_deref(), &progress).await?;
             progress.clear();

@@ -5,6 +5,7 @@
 //! copied from then on.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{BufWriter, Write as _},
     path::{Path, PathBuf},
@@ -31,7 +32,11 @@ use supos_auth::{
     store::{Identity, Origin, record::Record},
 };
 
-use crate::{Failure, ceiling, child::disk, machine::Progress};
+use crate::{
+    Failure, ceiling,
+    child::{Child, disk},
+    machine::Progress,
+};
 
 /// The app that the sessions' tokens were given to.
 pub(crate) const APP: &str = "bench-app";
@@ -110,7 +115,7 @@ pub(crate) fn user_name(user: usize) -> String {
 
 impl Population {
     /// The store for so many sessions, which is made unless there is one. `folder` is where they all are.
-    pub(crate) fn prepare(server: &Path, folder: &Path, sessions: usize, progress: &Progress) -> Result<Self, Failure> {
+    pub(crate) async fn prepare(server: &Path, folder: &Path, sessions: usize, progress: &Progress) -> Result<Self, Failure> {
         let about = fs::metadata(server)?;
         let build = format!("{} bytes of {:?}", about.len(), about.modified()?.duration_since(UNIX_EPOCH)?);
         let folder = folder.join(sessions.to_string());
@@ -119,7 +124,7 @@ impl Population {
         let keys = fs::read(folder.join("keys.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).filter(usable);
         let keys = match keys {
             Some(keys) => keys,
-            None => make(server, &folder, sessions, build, now, progress)?,
+            None => make(server, &folder, sessions, build, now, progress).await?,
         };
         let vault = Vault::open(&MasterKey::new(MASTER_KEY), &keys.identity.root)?;
         let issuer = Issuer::new(PUBLIC_URL.to_owned(), Duration::from_hours(1));
@@ -261,7 +266,7 @@ fn app(vault: &Vault, made_at: Timestamp) -> Result<App, Failure> {
 }
 
 /// Makes a store and what is kept beside it.
-fn make(server: &Path, folder: &Path, sessions: usize, build: String, now: Timestamp, progress: &Progress) -> Result<Keys, Failure> {
+async fn make(server: &Path, folder: &Path, sessions: usize, build: String, now: Timestamp, progress: &Progress) -> Result<Keys, Failure> {
     let began = std::time::Instant::now();
     if folder.exists() {
         fs::remove_dir_all(folder)?;
@@ -298,10 +303,8 @@ fn make(server: &Path, folder: &Path, sessions: usize, build: String, now: Times
     output.into_inner()?.sync_all()?;
 
     progress.show(&format!("filling a store with {sessions} sessions: supos-auth restore"));
-    let restored = Command::new(server).arg("restore").arg(&file).arg("--data-dir").arg(folder.join("data")).output()?;
-    if !restored.status.success() {
-        return Err(format!("supos-auth restore: {}", String::from_utf8_lossy(&restored.stderr)).into());
-    }
+    let arguments: [OsString; 4] = ["restore".into(), file.clone().into(), "--data-dir".into(), folder.join("data").into()];
+    Child::start(server, arguments, &folder.join("restore.log"))?.finish().await.map_err(|error| format!("supos-auth restore: {error}"))?;
     fs::remove_file(&file)?;
     let keys = Keys { build, made_at: now, seconds: began.elapsed().as_secs_f64(), identity, signing_key };
     fs::write(folder.join("keys.json"), serde_json::to_vec(&keys)?)?;
