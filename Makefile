@@ -1,5 +1,5 @@
 # What people and CI call. The work is done in scripts/.
-.PHONY: help run test soak lint fmt descriptor envoy-validate tools
+.PHONY: help run test soak bench bench-quick bench-growth bench-overload lint fmt descriptor envoy-validate tools
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -13,6 +13,18 @@ test: ## run every test
 
 soak: ## run the long forms of tests, which `make test` leaves out
 	@scripts/test -- --ignored --nocapture
+
+bench: ## measure each operation next to its ceiling, in under 4 minutes (docs/performance.md)
+	@scripts/bench
+
+bench-quick: ## the same in a minute, with a wider spread
+	@scripts/bench --sessions 10000 --rounds 3 --seconds 0.2
+
+bench-growth: ## measure with 1,000, 100,000 and 1,000,000 sessions, and plot it
+	@scripts/bench growth --svg docs/growth.svg
+
+bench-overload: ## offer four times what can be served
+	@scripts/bench overload
 
 lint: ## check formatting, clippy, protos and scripts
 	@scripts/lint
