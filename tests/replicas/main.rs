@@ -3,8 +3,9 @@
 //! ignored and run by `make soak`.
 
 mod faults;
+mod guesses;
 #[path = "../wire/harness/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "shared with tests/wire, which uses the rest")]
+#[expect(dead_code, reason = "shared with tests/wire, which uses the rest")]
 mod harness;
 mod load;
 #[path = "../postgres_server/mod.rs"]

@@ -8,6 +8,7 @@ mod accounts;
 mod authorities;
 mod clock;
 mod connect;
+mod counts;
 mod database;
 mod logouts;
 mod migrations;
@@ -31,6 +32,7 @@ use crate::core::{
     clock::{Clock, Timestamp},
     logouts::SHOWN_FOR,
     model::SigningKey,
+    throttle::Memory,
 };
 
 /// How many rows of a kind one purge removes.
@@ -41,6 +43,8 @@ const PURGE_BATCH: i64 = 256;
 pub struct PostgresStore {
     database: Database,
     clock: Arc<DatabaseClock>,
+    /// Which notes this replica has written lately.
+    noted: Memory,
 }
 
 impl PostgresStore {
@@ -50,7 +54,9 @@ impl PostgresStore {
     /// [`Error::StoreUnavailable`] when it cannot be reached, or is of a newer version.
     pub async fn open(address: Address, connections: usize) -> Result<Self, Error> {
         let shown = address.shown();
-        let store = Self { database: address.pool(connections)?, clock: Arc::new(DatabaseClock::new()) };
+        let clock = Arc::new(DatabaseClock::new());
+        let noted = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let store = Self { database: address.pool(connections)?, clock, noted };
         let opened = async {
             migrations::migrate(&store.database).await?;
             store.clock.set(&store.database).await
@@ -185,6 +191,8 @@ impl Maintenance for PostgresStore {
              RETURNING 1",
             "DELETE FROM used_up WHERE hash IN (SELECT hash FROM used_up WHERE kept_until < $1 ORDER BY kept_until LIMIT $2 \
              FOR UPDATE SKIP LOCKED) RETURNING 1",
+            "DELETE FROM counts WHERE place IN (SELECT place FROM counts WHERE until < $1 ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED) \
+             RETURNING 1",
             "DELETE FROM authorities WHERE id IN (SELECT id FROM authorities WHERE pending_until < $1 LIMIT $2 FOR UPDATE SKIP LOCKED) \
              RETURNING 1",
         ] {
