@@ -230,6 +230,25 @@ impl Throttle {
         Ok(())
     }
 
+    /// Counts a sign-in at an authority as one that comes to nothing, before anything is done for it. Whose it would be is not known yet, so
+    /// those who have no browser that somebody is known by share the count of their address.
+    ///
+    /// # Errors
+    /// [`Error::TooManyTries`]; [`Error::StoreUnavailable`].
+    pub async fn arrival(&self, source: &Source) -> Result<Failure, Error> {
+        let from = source.browser.as_ref().map_or_else(|| source.network(), |browser| browser.id().to_vec());
+        let failure = Failure { place: self.place(Kind::Arrival, &from), pace: self.paces.address };
+        self.counts.count(&[failure]).await.map(|()| failure)
+    }
+
+    /// Notes that a sign-in that was counted has come to something.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub async fn has_arrived(&self, counted: Failure) -> Result<(), Error> {
+        self.counts.take_back(&[(counted.place, counted.pace.every)]).await
+    }
+
     /// Whether the app `ak` has not signed from there for a day.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ pub enum Kind {
     SignatureGoodAddress,
     /// Wrong signatures of an app.
     App,
+    /// Sign-ins at authorities that came to nothing, from an address or a browser that somebody is known by.
+    Arrival,
     /// A note that an address is a good one for passwords.
     GoodForPasswords,
     /// A note that an address is a good one for signatures.
