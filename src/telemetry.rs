@@ -37,6 +37,11 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<PrometheusHandle, Box<dy
     metrics::describe_counter!("supos_auth_requests_total", "Calls that were answered, by operation and outcome");
     metrics::describe_histogram!("supos_auth_request_duration_seconds", metrics::Unit::Seconds, "How long calls took, by operation");
     metrics::describe_counter!("supos_auth_purged_records_total", "Records that were looked at because their time may have come");
+    metrics::describe_gauge!(
+        "supos_auth_purge_overdue_seconds",
+        metrics::Unit::Seconds,
+        "How long the oldest expired record waits to be removed"
+    );
     metrics::describe_gauge!("supos_auth_store_bytes", "Disk space that the embedded store takes");
     metrics::describe_counter!("supos_auth_store_compactions_total", "How often the embedded store has moved to new files");
     metrics::describe_counter!("supos_auth_store_given_back_bytes_total", "Disk space that moving to new files has given back");

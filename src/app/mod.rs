@@ -230,6 +230,9 @@ async fn purge(core: Arc<Core>) {
     loop {
         tick.tick().await;
         loop {
+            if let Ok(overdue) = core.store.overdue(core.now()).await {
+                metrics::gauge!("supos_auth_purge_overdue_seconds").set(overdue.as_secs_f64());
+            }
             match core.store.purge(core.now()).await {
                 Ok(0) => break,
                 Ok(looked_at) => metrics::counter!("supos_auth_purged_records_total").increment(looked_at as u64),

@@ -6,6 +6,7 @@ mod harness;
 mod leftovers;
 mod measure;
 mod nobody;
+mod threshold;
 
 /// Authorities to sign in at.
 #[path = "../wire/authorities/stage.rs"]

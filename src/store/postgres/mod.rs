@@ -16,7 +16,7 @@ mod rows;
 mod sessions;
 mod transfer;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -204,6 +204,14 @@ impl Maintenance for PostgresStore {
         looked_at += self.database.query(sql, &[&shown_since, &PURGE_BATCH]).await?.len();
         self.database.query("DELETE FROM signing_keys WHERE forgotten_at <= $1", &[&now]).await?;
         Ok(looked_at)
+    }
+
+    async fn overdue(&self, now: Timestamp) -> Result<Duration, Error> {
+        let sql = "SELECT LEAST((SELECT MIN(look_at) FROM sessions), (SELECT MIN(kept_until) FROM codes), \
+                   (SELECT MIN(kept_until) FROM used_up), (SELECT MIN(until) FROM counts))";
+        let row = self.database.query_opt(sql, &[]).await?;
+        let first: Option<Timestamp> = row.as_ref().map_or(Ok(None), |row| Columns::of(row).next())?;
+        Ok(first.map_or(Duration::ZERO, |first| now.since(first)))
     }
 
     async fn probe(&self) -> Result<(), Error> {
