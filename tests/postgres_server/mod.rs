@@ -61,13 +61,7 @@ impl PostgresServer {
 
     /// A server for one test alone, with settings as in `postgresql.conf`.
     pub(crate) fn start(settings: Vec<(&'static str, String)>) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let folder =
-            std::env::temp_dir().join(format!("supos-auth-postgres-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-        fs::create_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        if let Some((uid, gid)) = owner() {
-            chown(&folder, Some(uid), Some(gid)).expect("root may give a folder away");
-        }
+        let folder = folder();
         let password = folder.join("password");
         fs::write(&password, PASSWORD).expect("the folder can be written to");
         let made = own(&program("initdb"))
@@ -77,6 +71,27 @@ impl PostgresServer {
             .output()
             .expect("initdb can be run");
         assert!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
+        Self::start_in(folder, settings)
+    }
+
+    /// A standby that copies what this server writes.
+    pub(crate) fn standby(&self) -> Self {
+        let folder = folder();
+        let made = own(&program("pg_basebackup"))
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--username=postgres"])
+            .arg("-h")
+            .arg(&self.folder)
+            .args(["-p", &self.port.to_string()])
+            .arg("-D")
+            .arg(folder.join("data"))
+            .env("PGPASSWORD", PASSWORD)
+            .output()
+            .expect("pg_basebackup can be run");
+        assert!(made.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&made.stderr));
+        Self::start_in(folder, Vec::new())
+    }
+
+    fn start_in(folder: PathBuf, settings: Vec<(&'static str, String)>) -> Self {
         let mut server = Self { folder, settings, port: 0, watchdog: None };
         // Whoever else looks for a free port may be quicker.
         let started = (0..5).any(|_| {
@@ -159,7 +174,8 @@ impl PostgresServer {
         let deadline = Instant::now() + PATIENCE;
         let state = self.folder.join("data/postmaster.pid");
         loop {
-            let is_ready = fs::read_to_string(&state).is_ok_and(|state| state.lines().nth(7).is_some_and(|line| line.trim() == "ready"));
+            let is_ready = fs::read_to_string(&state)
+                .is_ok_and(|state| state.lines().nth(7).is_some_and(|line| ["ready", "standby"].contains(&line.trim())));
             let is_gone = self.log().contains("database system is shut down");
             if is_ready {
                 self.watchdog = Some(watchdog);
@@ -224,6 +240,18 @@ fn own(program: &Path) -> Command {
     // The folder of the tests may be closed to him.
     command.current_dir("/");
     command
+}
+
+/// A new folder of the server's owner.
+fn folder() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let folder =
+        std::env::temp_dir().join(format!("supos-auth-postgres-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+    fs::create_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    if let Some((uid, gid)) = owner() {
+        chown(&folder, Some(uid), Some(gid)).expect("root may give a folder away");
+    }
+    folder
 }
 
 fn free_port() -> u16 {

@@ -2,6 +2,7 @@
 //! The rows are those of docs/security.md. What the store alone promises is tried in `tests/store` and `tests/postgres`. Long forms are
 //! ignored and run by `make soak`.
 
+mod failover;
 mod faults;
 mod guesses;
 #[path = "../wire/harness/mod.rs"]

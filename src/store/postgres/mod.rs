@@ -14,6 +14,7 @@ mod logouts;
 mod migrations;
 mod rows;
 mod sessions;
+mod standbys;
 mod transfer;
 
 use std::{sync::Arc, time::Duration};
@@ -25,6 +26,7 @@ use self::{
     clock::DatabaseClock,
     database::{Columns, Database, Failure, Txn, transact},
     rows::{origin, read_identity, read_signing_key, session_columns, signing_key_columns, signing_key_values},
+    standbys::Standbys,
 };
 use super::{Identity, Maintenance, SigningKeyStore, Store, newest_signing_key};
 use crate::core::{
@@ -45,6 +47,7 @@ pub struct PostgresStore {
     clock: Arc<DatabaseClock>,
     /// Which notes this replica has written lately.
     noted: Memory,
+    standbys: Standbys,
 }
 
 impl PostgresStore {
@@ -56,10 +59,12 @@ impl PostgresStore {
         let shown = address.shown();
         let clock = Arc::new(DatabaseClock::new());
         let noted = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
-        let store = Self { database: address.pool(connections)?, clock, noted };
+        let store = Self { database: address.pool(connections)?, clock, noted, standbys: Standbys::default() };
         let opened = async {
             migrations::migrate(&store.database).await?;
-            store.clock.set(&store.database).await
+            store.clock.set(&store.database).await?;
+            store.standbys.look(&store.database).await;
+            Ok(())
         };
         opened.await.map_err(|error| match error {
             Error::StoreUnavailable(cause) => Error::StoreUnavailable(format!("the database {shown} cannot be used: {cause}")),
@@ -223,6 +228,7 @@ impl Maintenance for PostgresStore {
         #[expect(clippy::cast_precision_loss, reason = "nor as many callers")]
         metrics::gauge!("supos_auth_database_waiting").set(status.waiting as f64);
         self.clock.set(&self.database).await?;
+        self.standbys.look(&self.database).await;
         self.database.query("UPDATE probes SET probed_at = $1", &[&self.clock.now()]).await.map(|_| ())
     }
 
