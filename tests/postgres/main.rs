@@ -100,6 +100,33 @@ async fn replicas_that_start_at_once_on_a_new_database_make_its_tables_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_an_older_version_are_brought_up_to_date_with_all_that_they_hold() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let first = include_str!("../../src/store/postgres/migrations/001_tables.sql");
+    let noted = "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now()); \
+                 INSERT INTO schema_migrations (version) VALUES (1); INSERT INTO used_up (hash, kept_until) VALUES ('\\x07', 5)";
+    server.psql(name(&url), first);
+    server.psql(name(&url), noted);
+    let mut starts = JoinSet::new();
+    for _ in 0..3 {
+        let address = address(&url);
+        starts.spawn(async move { PostgresStore::open(address, 2).await.map(|_| ()) });
+    }
+    for started in starts.join_all().await {
+        started.unwrap();
+    }
+    assert_eq!(server.psql(name(&url), "SELECT COUNT(*), MAX(version) FROM schema_migrations"), "2|2");
+    assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM used_up"), "1");
+    let scene = Scene::new(&address(&url)).await;
+    let family = scene.family(at(1)).await;
+    assert!(scene.is_good(family, at(2)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_of_a_newer_version_are_refused_with_what_to_do() {
     if !is_wanted() {
         return;

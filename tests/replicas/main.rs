@@ -14,6 +14,7 @@ mod postgres_server;
 #[path = "../postgres/proxy.rs"]
 mod proxy;
 mod races;
+mod rolling;
 mod shared;
 mod stage;
 mod starts;
