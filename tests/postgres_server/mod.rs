@@ -111,6 +111,11 @@ impl PostgresServer {
         format!("postgres://postgres:{PASSWORD}@{folder}:{}/{name}", self.port)
     }
 
+    /// Where its Unix socket is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The port on 127.0.0.1.
     pub(crate) const fn port(&self) -> u16 {
         self.port
@@ -233,7 +238,7 @@ fn owner() -> Option<(u32, u32)> {
 }
 
 /// A program that runs as the server's owner.
-fn own(program: &Path) -> Command {
+pub(crate) fn own(program: &Path) -> Command {
     let Some((uid, gid)) = owner() else { return Command::new(program) };
     let mut command = Command::new("setpriv");
     command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]).arg(program);
@@ -243,7 +248,7 @@ fn own(program: &Path) -> Command {
 }
 
 /// A new folder of the server's owner.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let folder =
         std::env::temp_dir().join(format!("supos-auth-postgres-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
@@ -254,7 +259,8 @@ fn folder() -> PathBuf {
     folder
 }
 
-fn free_port() -> u16 {
+/// A port that is free now.
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     listener.local_addr().expect("it has an address").port()
 }

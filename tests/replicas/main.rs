@@ -9,6 +9,7 @@ mod guesses;
 #[expect(dead_code, reason = "shared with tests/wire, which uses the rest")]
 mod harness;
 mod load;
+mod pgbouncer;
 #[path = "../postgres_server/mod.rs"]
 mod postgres_server;
 #[path = "../postgres/proxy.rs"]
