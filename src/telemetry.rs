@@ -46,6 +46,11 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<(PrometheusHandle, LogGu
     metrics::describe_counter!("supos_auth_requests_total", "Calls that were answered, by operation and outcome");
     metrics::describe_histogram!("supos_auth_request_duration_seconds", metrics::Unit::Seconds, "How long calls took, by operation");
     metrics::describe_counter!("supos_auth_purged_records_total", "Records that were looked at because their time may have come");
+    metrics::describe_gauge!(
+        "supos_auth_purge_overdue_seconds",
+        metrics::Unit::Seconds,
+        "How long the oldest expired record waits to be removed"
+    );
     metrics::describe_gauge!("supos_auth_store_bytes", "Disk space that the embedded store takes");
     metrics::describe_counter!("supos_auth_store_compactions_total", "How often the embedded store has moved to new files");
     metrics::describe_counter!("supos_auth_store_given_back_bytes_total", "Disk space that moving to new files has given back");
@@ -61,6 +66,7 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<(PrometheusHandle, LogGu
     metrics::describe_gauge!("supos_auth_database_waiting", "Calls that wait for a connection to the database");
     metrics::describe_counter!("supos_auth_database_pool_exhausted_total", "Calls that waited for a connection in vain");
     metrics::describe_counter!("supos_auth_database_retries_total", "Steps that the database undid and that were run again, by its code");
+    metrics::describe_gauge!("supos_auth_database_failover_loses", "Whether the database has standbys that no commit waits for: 1, or 0");
     metrics::describe_gauge!("supos_auth_ready", "Whether the service is ready: 1, or 0");
     Ok((recorder, guard))
 }

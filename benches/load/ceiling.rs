@@ -29,7 +29,7 @@ use crate::Failure;
 
 /// The empty method.
 pub(crate) const METHOD: &str = "/supos.auth.bench.Ceiling/Empty";
-/// Where it is over HTTP: a path that Envoy's configuration has a route for, and the very filters that validity has.
+/// Where it is over HTTP, for one: it has the paths of validity and of tokens, and so the very routes and filters that these have.
 pub(crate) const PATH: &str = "/open-api/supos/auth/v2/empty/valid";
 /// The service that it is in.
 pub(crate) const SERVICE: &str = "supos.auth.bench.Ceiling";
@@ -37,9 +37,19 @@ const PROTO: &str = r#"
     syntax = "proto3";
     package supos.auth.bench;
     import "google/api/annotations.proto";
+    import "google/api/httpbody.proto";
+    message Asked {
+        string access_token = 1;
+        google.api.HttpBody json = 15;
+    }
     message Nothing {}
     service Ceiling {
-        rpc Empty(Nothing) returns (Nothing) { option (google.api.http) = {get: "/open-api/supos/auth/v2/empty/valid"}; }
+        rpc Empty(Asked) returns (Nothing) {
+            option (google.api.http) = {
+                get: "/open-api/supos/auth/v2/{access_token}/valid"
+                additional_bindings { post: "/open-api/auth/v2/oauth2/token" body: "json" }
+            };
+        }
     }
 "#;
 /// What its process says before the address.

@@ -34,6 +34,7 @@ const QUEUE_PER_CORE: usize = 64;
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
+    EmptyNothingSent,
     Empty,
     EmptyOfMany,
     EmptyOnSocket,
@@ -59,8 +60,9 @@ pub(crate) enum What {
 }
 
 impl What {
-    /// Each operation with its ceiling. Exchange takes the codes that authorize has made.
-    pub(crate) const PAIRS: [(Self, Self); 17] = [
+    /// Each operation with its ceiling, which is sent what the operation is sent. Exchange takes the codes that authorize has made.
+    pub(crate) const PAIRS: [(Self, Self); 18] = [
+        (Self::Empty, Self::EmptyNothingSent),
         (Self::Valid, Self::Empty),
         (Self::ValidByService, Self::Empty),
         (Self::ValidNeverSeen, Self::Empty),
@@ -83,6 +85,7 @@ impl What {
     /// What people call it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::EmptyNothingSent => "empty method, nothing sent",
             Self::Empty | Self::EmptyOfMany => "empty method",
             Self::EmptyOnSocket => "empty method, Unix socket",
             Self::EmptyThroughEnvoy => "empty method, through Envoy",
@@ -168,7 +171,6 @@ struct Stage<'a> {
 /// The calls that can be made again and again.
 struct Calls {
     empty: Arc<[Call]>,
-    empty_http: Arc<[Call]>,
     valid: Arc<[Call]>,
     by_service: Arc<[Call]>,
     nonsense: Arc<[Call]>,
@@ -202,7 +204,6 @@ impl Calls {
         let users: Vec<usize> = (0..USERS).collect();
         Ok(Self {
             empty: [scripts::empty()].into(),
-            empty_http: [scripts::empty_http()].into(),
             valid: each(&tokens, |token| scripts::valid(token, token))?,
             by_service: each(&tokens, |token| scripts::valid(&inspector, token))?,
             nonsense: nonsense(&tokens)?,
@@ -258,22 +259,43 @@ impl<'a> Stage<'a> {
         self.population.access_tokens(&sessions)
     }
 
-    async fn measure(&self, what: What, window: Window) -> Result<Measured, Failure> {
-        let Calls { empty, empty_http, valid, by_service, nonsense, on_edge, on_edge_signed, through_envoy, authorize, sign_in } =
-            &self.calls;
+    /// What an operation sends, for its ceiling to be sent the same.
+    fn sent_by(&self, what: What) -> Result<Arc<[Call]>, Failure> {
+        let calls = &self.calls;
+        Ok(match what {
+            What::ValidByService => Arc::clone(&calls.by_service),
+            What::Nonsense => Arc::clone(&calls.nonsense),
+            What::ValidOnEdge => Arc::clone(&calls.on_edge),
+            What::Authorize => Arc::clone(&calls.authorize),
+            What::ValidSigned => each(&self.population.access_tokens(&self.population.some(MANY))?, |token| scripts::valid_signed(token))?,
+            What::Exchange => each(&[(); MANY], |()| scripts::exchange(Secret::random()?.expose()))?,
+            What::Refresh | What::RefreshOfMany => scripts::refreshes(&self.families, false)?.into(),
+            What::RefreshThroughEnvoy => scripts::refreshes(&self.families, true)?.into(),
+            What::ValidThroughEnvoy | What::EmptyThroughEnvoy => Arc::clone(&calls.through_envoy),
+            _ => Arc::clone(&calls.valid),
+        })
+    }
+
+    /// Measures `what`, as an operation or as the ceiling `of` one.
+    async fn measure(&self, what: What, of: What, window: Window) -> Result<Measured, Failure> {
+        let Calls { empty, valid, by_service, nonsense, on_edge, on_edge_signed, through_envoy, authorize, sign_in } = &self.calls;
         let (callers, service, ceiling) = (what.callers(), self.service.id(), self.ceiling.id());
         let native = Place::Grpc(self.service.grpc);
         let edge = Place::Socket(self.service.edge.clone());
         let (place, script, watched) = match what {
-            What::Empty | What::EmptyOfMany => {
+            What::EmptyNothingSent => {
                 (Place::Grpc(self.ceiling.grpc), scripts::again(empty, callers, scripts::is_empty), vec![ceiling])
             }
-            What::EmptyOnSocket => {
-                (Place::Socket(self.ceiling.socket.clone()), scripts::again(empty, callers, scripts::is_empty), vec![ceiling])
+            What::Empty | What::EmptyOfMany | What::EmptyOnSocket => {
+                let sent = scripts::empty_like(&self.sent_by(of)?);
+                let place =
+                    if what == What::EmptyOnSocket { Place::Socket(self.ceiling.socket.clone()) } else { Place::Grpc(self.ceiling.grpc) };
+                (place, scripts::again(&sent, callers, scripts::is_empty), vec![ceiling])
             }
             What::EmptyThroughEnvoy | What::EmptyThroughBareEnvoy => {
                 let envoy = if what == What::EmptyThroughEnvoy { &self.before_ceiling } else { &self.bare };
-                (Place::Http(envoy.http), scripts::again(empty_http, callers, scripts::is_anything), vec![ceiling, envoy.id()])
+                let sent = self.sent_by(of)?;
+                (Place::Http(envoy.http), scripts::again(&sent, callers, scripts::is_anything), vec![ceiling, envoy.id()])
             }
             What::HashAlone => return self.hash_alone(window).await,
             What::Valid => (native, scripts::again(valid, callers, scripts::says_valid), vec![service]),
@@ -370,10 +392,10 @@ pub(crate) async fn run(
             let window = pair.what.window(window);
             // Whichever comes first has it harder or easier, so they take turns.
             let (measured, ceiling) = if round % 2 == 0 {
-                let ceiling = stage.measure(pair.ceiling, window).await?;
-                (stage.measure(pair.what, window).await?, ceiling)
+                let ceiling = stage.measure(pair.ceiling, pair.what, window).await?;
+                (stage.measure(pair.what, pair.what, window).await?, ceiling)
             } else {
-                (stage.measure(pair.what, window).await?, stage.measure(pair.ceiling, window).await?)
+                (stage.measure(pair.what, pair.what, window).await?, stage.measure(pair.ceiling, pair.what, window).await?)
             };
             pair.rounds.push(Round { measured, ceiling });
         }

@@ -52,9 +52,9 @@ pub(crate) fn empty() -> Call {
     grpc(ceiling::METHOD, HeaderMap::new(), &())
 }
 
-/// The empty method, over HTTP.
-pub(crate) fn empty_http() -> Call {
-    Call { path: PathAndQuery::from_static(ceiling::PATH), headers: HeaderMap::new(), body: Bytes::new() }
+/// The empty method, sent what these calls send.
+pub(crate) fn empty_like(calls: &[Call]) -> Arc<[Call]> {
+    calls.iter().map(|call| Call { path: PathAndQuery::from_static(ceiling::METHOD), ..call.clone() }).collect()
 }
 
 /// Whether `token` is good, asked by whoever holds `bearer`.
@@ -277,6 +277,11 @@ impl Chain {
         };
         Ok(())
     }
+}
+
+/// What refreshes of these families send.
+pub(crate) fn refreshes(families: &Families, over_http: bool) -> Result<Vec<Call>, Failure> {
+    families.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|family| family.call(over_http)).collect()
 }
 
 /// The families of these sessions.

@@ -29,7 +29,7 @@ use crate::{
         password::Hasher,
         seal::Vault,
         signatures::StandIn,
-        throttle::Throttle,
+        throttle::{Counts, Memory, Throttle},
         usage::Usage,
     },
     grpc::gate::Gate,
@@ -140,7 +140,7 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         store.watch(disk_timeout)?;
         Ok(store)
     };
-    let (store, clock) = open_store(&args.store, open_sled).await?;
+    let Opened { store, clock, counts } = open_store(&args.store, open_sled).await?;
     let origin = bootstrap::origin(args.dev);
     let identity = store.identity().await?;
     if let Some(identity) = &identity {
@@ -169,9 +169,9 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     let core = Core {
         store,
         issuer: Issuer::new(args.issuer(), Duration::from_secs(args.access_token_lifetime)),
+        throttle: Arc::new(Throttle::new(args.limits(), vault.key_of_places(), counts)),
         vault,
         hasher: Hasher::new(cores)?,
-        throttle: Arc::new(Throttle::new(args.limits(), Arc::new(SystemClock))),
         stand_in: StandIn::default(),
         usage: Usage::default(),
         authority_calls: Calls::default(),
@@ -198,21 +198,28 @@ async fn steady_clock(store: &dyn Store) -> Result<SteadyClock<SystemClock>, Sta
     Ok(SteadyClock::new(SystemClock, seen.after(PURGE_EVERY)))
 }
 
-/// Opens the store, and gives the clock that goes with it.
+/// A store, and what goes with it.
+struct Opened {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    counts: Arc<dyn Counts>,
+}
+
+/// Opens the store.
 async fn open_store(
     args: &StoreArgs,
     open_sled: impl FnOnce() -> Result<SledStore, core::Error> + Send + 'static,
-) -> Result<(Arc<dyn Store>, Arc<dyn Clock>), StartError> {
+) -> Result<Opened, StartError> {
     match args.place()? {
         StorePlace::Sled => {
             let store = tokio::task::spawn_blocking(open_sled).await??;
             let clock = steady_clock(&store).await?;
-            Ok((Arc::new(store), Arc::new(clock)))
+            Ok(Opened { store: Arc::new(store), clock: Arc::new(clock), counts: Arc::new(Memory::new(Arc::new(SystemClock))) })
         }
         StorePlace::Postgres(address) => {
             let store = PostgresStore::open(*address, args.store_connections.into()).await?;
-            let clock = store.clock();
-            Ok((Arc::new(store), clock))
+            let (clock, store) = (store.clock(), Arc::new(store));
+            Ok(Opened { clock, counts: Arc::clone(&store) as Arc<dyn Counts>, store })
         }
     }
 }
@@ -223,6 +230,9 @@ async fn purge(core: Arc<Core>) {
     loop {
         tick.tick().await;
         loop {
+            if let Ok(overdue) = core.store.overdue(core.now()).await {
+                metrics::gauge!("supos_auth_purge_overdue_seconds").set(overdue.as_secs_f64());
+            }
             match core.store.purge(core.now()).await {
                 Ok(0) => break,
                 Ok(looked_at) => metrics::counter!("supos_auth_purged_records_total").increment(looked_at as u64),
@@ -286,7 +296,7 @@ pub fn rewrap_master_key(data_dir: &Path, store: &StoreArgs, old: &Path, new: &P
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let data_dir = data_dir.to_owned();
-        let (store, _) = open_store(store, move || SledStore::open_existing(&data_dir)).await?;
+        let Opened { store, .. } = open_store(store, move || SledStore::open_existing(&data_dir)).await?;
         let identity = store.identity().await?.ok_or("the store has no root key: no service has run on it")?;
         let root =
             Vault::rewrap(&old, &new, &identity.root).map_err(|_| "the old master key is not the one that this store is sealed under")?;

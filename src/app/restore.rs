@@ -4,7 +4,7 @@ use std::{fs::File, io::BufReader, path::Path};
 
 use tokio::sync::mpsc;
 
-use super::{StartError, master_key, open_store};
+use super::{Opened, StartError, master_key, open_store};
 use crate::{
     backup::{self, Piece, Reader, Summary},
     config::{StoreArgs, StorePlace},
@@ -30,7 +30,7 @@ pub enum RestoreStage {
 /// When there is no store, or it is in use, or cannot be read.
 pub async fn backup(data_dir: &Path, store: &StoreArgs, pieces: mpsc::Sender<Piece>) -> Result<u64, StartError> {
     let data_dir = data_dir.to_owned();
-    let (store, clock) = open_store(store, move || SledStore::open_existing(&data_dir)).await?;
+    let Opened { store, clock, .. } = open_store(store, move || SledStore::open_existing(&data_dir)).await?;
     Ok(backup::take(&*store, clock.now(), pieces).await?)
 }
 

@@ -91,7 +91,7 @@ pub(super) async fn verify(
         Ok(None)
     };
     let guessable = app.as_ref().is_none_or(|app| app.is_guessable());
-    core.throttle.signature(&credential.ak, source, right, guessable)?;
+    core.throttle.signature(&credential.ak, source, right, guessable).await?;
     let app = match app {
         Some(app) if right => app,
         Some(_) if matches => return refuse(Reason::AppDisabled),
@@ -103,7 +103,7 @@ pub(super) async fn verify(
     if !native && !app.signature_requires_date {
         core.usage.note_undated(&app.id, core.now());
         telemetry::count_undated(&app.id);
-        if core.throttle.is_new_source(app.id.as_str(), source) {
+        if core.throttle.is_new_source(app.id.as_str(), source).await? {
             // Such a header is as good as a password, so whoever has found one shows here.
             let address = source.address.map(|address| address.to_string()).unwrap_or_default();
             tracing::warn!(app = %app.id, address, "an app signs without a date from an address that it did not sign from since yesterday");

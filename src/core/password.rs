@@ -11,7 +11,7 @@ use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Error, Problem, secret::Secret};
 
@@ -111,12 +111,8 @@ impl Hasher {
         Ok(Self { threads, cores: permits(cores), places, known_places, nobody })
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        lane: Lane,
-        begin: impl FnOnce() -> Result<(), Error>,
-        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
+    /// Waits for a core.
+    async fn turn(&self, lane: Lane) -> Result<Turn, Error> {
         let busy = |_| Error::Busy { retry_after: Duration::from_secs(2) };
         let places = match lane {
             Lane::Anybody => &self.places,
@@ -124,17 +120,7 @@ impl Hasher {
         };
         let place = Arc::clone(places).try_acquire_owned().map_err(busy)?;
         let core = Arc::clone(&self.cores).acquire_owned().await.map_err(|error| Error::Internal(error.to_string()))?;
-        begin()?;
-        // The work keeps its place until it is done: whoever asked may go, and the hashing goes on all the same.
-        let (reply, answer) = oneshot::channel();
-        let work = move || {
-            let _held = (place, core);
-            // Whoever asked may have gone.
-            let _ = reply.send(work());
-        };
-        let stopped = || Error::Internal("hashing has stopped".into());
-        self.threads.send(Box::new(work)).map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        Ok(Turn { threads: self.threads.clone(), _place: place, _core: core })
     }
 
     /// The hash of a password, as a PHC string.
@@ -142,7 +128,7 @@ impl Hasher {
     /// # Errors
     /// [`Error::Busy`] when too many wait already.
     pub async fn hash(&self, password: Secret) -> Result<String, Error> {
-        self.run(Lane::Known, || Ok(()), move || hash(&password)).await
+        self.turn(Lane::Known).await?.work(move || hash(&password)).await
     }
 
     /// The hash of a password that somebody chose, unless it is among those that are tried first. To find that out takes up to a tenth of a
@@ -155,10 +141,10 @@ impl Hasher {
             check_common(name, &password, &context)?;
             hash(&password)
         };
-        self.run(Lane::Known, || Ok(()), work).await
+        self.turn(Lane::Known).await?.work(work).await
     }
 
-    /// Whether a password is the one that was hashed. With no hash it takes as long and is false. `begin` is called when its turn has come,
+    /// Whether a password is the one that was hashed. With no hash it takes as long and is false. `begin` is run when its turn has come,
     /// and may call it off; `was_right` when the password is right, also where nobody waits for the answer any more.
     ///
     /// # Errors
@@ -168,19 +154,44 @@ impl Hasher {
         password: Secret,
         hash: Option<String>,
         lane: Lane,
-        begin: impl FnOnce() -> Result<(), Error>,
-        was_right: impl FnOnce() + Send + 'static,
+        begin: impl Future<Output = Result<(), Error>>,
+        was_right: impl Future<Output = ()> + Send + 'static,
     ) -> Result<bool, Error> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.clone());
-        let work = move || {
-            let right = verify(&password, &hash)? && known;
+        let turn = self.turn(lane).await?;
+        begin.await?;
+        let verified = tokio::spawn(async move {
+            let right = turn.work(move || verify(&password, &hash)).await? && known;
             if right {
-                was_right();
+                was_right.await;
             }
             Ok(right)
+        });
+        verified.await.map_err(|error| Error::Internal(error.to_string()))?
+    }
+}
+
+/// A place in the queue, and a core.
+struct Turn {
+    threads: mpsc::Sender<Work>,
+    _place: OwnedSemaphorePermit,
+    _core: OwnedSemaphorePermit,
+}
+
+impl Turn {
+    /// Hashes. Both are kept until it is done: whoever asked may go, and the hashing goes on all the same.
+    async fn work<T: Send + 'static>(self, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+        let stopped = || Error::Internal("hashing has stopped".into());
+        let (reply, answer) = oneshot::channel();
+        let threads = self.threads.clone();
+        let held = move || {
+            let _turn = self;
+            // Whoever asked may have gone.
+            let _ = reply.send(work());
         };
-        self.run(lane, begin, work).await
+        threads.send(Box::new(held)).map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
     }
 }
 
@@ -239,7 +250,8 @@ mod tests {
         let hasher = Hasher::new(2).unwrap();
         let hash = hasher.hash(Secret::new("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
-        let right = async |password, hash| hasher.verify(Secret::new(password), hash, Lane::Anybody, || Ok(()), || ()).await.unwrap();
+        let right =
+            async |password, hash| hasher.verify(Secret::new(password), hash, Lane::Anybody, async { Ok(()) }, async {}).await.unwrap();
         assert!(right("correct horse", Some(hash.clone())).await);
         assert!(!right("correct horse ", Some(hash)).await);
         assert!(!right("correct horse", None).await);

@@ -8,6 +8,7 @@ use std::fmt;
 use aws_lc_rs::{
     aead::{AES_256_GCM, AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, RandomizedNonceKey, UnboundKey},
     hkdf::{HKDF_SHA256, Salt},
+    hmac,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -113,6 +114,7 @@ impl fmt::Debug for MasterKey {
 pub struct Vault {
     sealing: Zeroizing<[u8; 32]>,
     refresh_tokens: LessSafeKey,
+    places: hmac::Key,
     /// Something to open where there is nothing.
     decoy: Sealed,
 }
@@ -170,7 +172,14 @@ impl Vault {
             .map_err(|_| Error::Internal("the key for refresh tokens is not one".into()))?;
         let sealing = derive(root, "sealing")?;
         let decoy = seal(&sealing, DECOY, &random_bytes::<32>()?)?;
-        Ok(Self { sealing, refresh_tokens: LessSafeKey::new(refresh_tokens), decoy })
+        let places = hmac::Key::new(hmac::HMAC_SHA256, derive(root, "places of counts")?.as_ref());
+        Ok(Self { sealing, refresh_tokens: LessSafeKey::new(refresh_tokens), places, decoy })
+    }
+
+    /// What the places are made with at which failures are counted, so that nobody can tell who shares one.
+    #[must_use]
+    pub fn key_of_places(&self) -> hmac::Key {
+        self.places.clone()
     }
 
     /// Seals a secret. `what` says what it is and whose; it has to be the same when it is opened.

@@ -30,13 +30,17 @@ impl Core {
     /// [`Error::WrongPassword`]; [`Error::UserDisabled`] when the password was right; [`Error::TooManyTries`]; [`Error::Busy`].
     pub async fn check_password(&self, user_name: &str, password: Secret, source: &Source) -> Result<User, Error> {
         let user = self.store.user_named(user_name).await?;
-        let shown = self.throttle.password(user_name, user.as_ref().map(|user| user.id), source);
         // Before it takes a place in the queue, and again when its turn has come: others may have been wrong meanwhile.
-        self.throttle.ask(shown)?;
+        let shown = self.throttle.password(user_name, user.as_ref().map(|user| user.id), source).await?;
         let lane = if shown.known { Lane::Known } else { Lane::Anybody };
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
-        let throttle = Arc::clone(&self.throttle);
-        let right = self.hasher.verify(password, hash, lane, || self.throttle.count(shown), move || throttle.was_right(shown)).await?;
+        let (throttle, counted) = (Arc::clone(&self.throttle), shown.clone());
+        let was_right = async move {
+            if let Err(error) = throttle.was_right(&counted).await {
+                tracing::warn!("a right password stays counted as a wrong one: {error}");
+            }
+        };
+        let right = self.hasher.verify(password, hash, lane, self.throttle.count(&shown), was_right).await?;
         let user = user.filter(|_| right).ok_or(Error::WrongPassword)?;
         if user.enabled { Ok(user) } else { Err(Error::UserDisabled) }
     }

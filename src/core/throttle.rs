@@ -8,32 +8,24 @@
 //!   him, and is bound by no other: nobody elsewhere can use it up, nor can another user of the same browser.
 //! - An app's right signature passes whatever was counted, unless its secret is so short that it could be guessed.
 //!
-//! All of it is in tables of fixed size, so that no number of names and addresses takes more memory. Two that share a place share a count,
-//! which costs a wait at worst; what makes a count milder (a good address, a user's own) is never taken for another's.
+//! The rules are here; what they are judged by is kept by [`Counts`]: in the memory of the one process, or where all replicas see it. Nothing
+//! is kept of a failure that is refused, so one address leaves no more than its own count allows.
 
-use std::{
-    fmt,
-    hash::{BuildHasher as _, RandomState},
-    net::IpAddr,
-    num::NonZeroU32,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+mod counts;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use aws_lc_rs::hmac;
+
+pub use self::{
+    counts::{Counts, Failure, Kind, Pace, Place, too_many},
+    memory::Memory,
 };
+use super::{Error, browser::Browser, ids::UserId};
 
-use governor::{Quota, RateLimiter, clock::Clock as _, middleware::NoOpMiddleware, nanos::Nanos, state::StateStore};
-
-use super::{
-    Error,
-    browser::Browser,
-    clock::{Clock, Timestamp},
-    ids::UserId,
-};
-
-/// How many places a table has.
-const PLACES: u64 = 1 << 15;
 /// For how long a good credential makes an address a good one.
 const GOOD_FOR: Duration = Duration::from_hours(24);
 
@@ -96,558 +88,196 @@ impl Source {
     }
 }
 
-/// A place in a table, and whether what is there is to change.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Cell {
-    place: u64,
-    changes: bool,
+/// How often each kind of thing may go wrong.
+struct Paces {
+    address: Pace,
+    good_address: Pace,
+    name: Pace,
+    name_in_a_day: Pace,
 }
 
-/// Numbers by place. Each counter gives them a meaning of its own.
-#[derive(Clone)]
-struct Table(Arc<[AtomicU64]>);
-
-impl Table {
-    fn new() -> Self {
-        Self((0..PLACES).map(|_| AtomicU64::new(0)).collect())
-    }
-
-    fn at(&self, place: u64) -> &AtomicU64 {
-        &self.0[usize::try_from(place % PLACES).unwrap_or_default()]
-    }
-}
-
-/// What is known for a while, by place. A place holds one note: the next one takes it over, and is never taken for it.
-struct Notes(Table);
-
-impl Notes {
-    /// The part of a place that tells it from others which share its number in the table. The rest holds the time, until the year 2097.
-    const TAG: u64 = !0 << 26;
-
-    fn minutes(at: Timestamp) -> u64 {
-        at.seconds() / 60
-    }
-
-    fn is(note: u64, place: u64, now: Timestamp) -> bool {
-        note & Self::TAG == place & Self::TAG && Self::minutes(now) < note & !Self::TAG
-    }
-
-    fn has(&self, place: u64, now: Timestamp) -> bool {
-        Self::is(self.0.at(place).load(Ordering::Acquire), place, now)
-    }
-
-    /// Notes it, and says whether it was noted before.
-    fn renew(&self, place: u64, now: Timestamp, lifetime: Duration) -> bool {
-        let note = place & Self::TAG | Self::minutes(now.after(lifetime)) & !Self::TAG;
-        Self::is(self.0.at(place).swap(note, Ordering::AcqRel), place, now)
-    }
-}
-
-impl StateStore for Table {
-    type Key = Cell;
-
-    fn measure_and_replace<T, F, E>(&self, cell: &Cell, judge: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        let number = self.at(cell.place);
-        let mut known = number.load(Ordering::Acquire);
-        loop {
-            let (outcome, next) = judge(Some(known).filter(|known| *known > 0).map(Nanos::from))?;
-            if !cell.changes {
-                return Ok(outcome);
-            }
-            match number.compare_exchange_weak(known, next.into(), Ordering::Release, Ordering::Acquire) {
-                Ok(_) => return Ok(outcome),
-                Err(now) => known = now,
-            }
-        }
-    }
-}
-
-/// The service's clock, but that it never goes back: everybody who has made a mistake would wait until it is again where it was.
-#[derive(Clone)]
-struct Steady {
-    clock: Arc<dyn Clock>,
-    /// What it showed last, and by how much it was set back so far.
-    seen: Arc<Mutex<(Timestamp, Duration)>>,
-}
-
-impl Steady {
-    fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, seen: Arc::default() }
-    }
-
-    fn time(&self) -> Timestamp {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, set_back) = &mut *seen;
-        let now = self.clock.now();
-        *set_back += last.since(now);
-        *last = now;
-        now.after(*set_back)
-    }
-}
-
-impl governor::clock::Clock for Steady {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        Duration::from_millis(self.time().millis())
-    }
-}
-
-/// Counts failures by place.
-struct Counter {
-    limiter: RateLimiter<Cell, Table, Steady, NoOpMiddleware<Duration>>,
-    table: Table,
-    every: Duration,
-}
-
-impl Counter {
-    fn new(free: NonZeroU32, every: Duration, clock: &Steady) -> Self {
-        let table = Table::new();
-        let quota = Quota::with_period(every).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(free);
-        Self { limiter: RateLimiter::new(quota, table.clone(), clock.clone()), table, every }
-    }
-
-    fn check(&self, place: u64, changes: bool) -> Result<(), Error> {
-        self.limiter.check_key(&Cell { place, changes }).map_err(|until| Error::TooManyTries {
-            // In whole seconds, and never too early.
-            retry_after: Duration::from_secs(until.wait_time_from(self.limiter.clock().now()).as_secs() + 1),
-        })
-    }
-
-    /// Whether one more may be wrong.
-    fn ask(&self, place: u64) -> Result<(), Error> {
-        self.check(place, false)
-    }
-
-    /// Counts one.
-    fn count(&self, place: u64) -> Result<(), Error> {
-        self.check(place, true)
-    }
-
-    /// Takes one back that was counted and turned out right.
-    fn take_back(&self, place: u64) {
-        let every = u64::try_from(self.every.as_nanos()).unwrap_or(u64::MAX);
-        let _ = self.table.at(place).fetch_update(Ordering::AcqRel, Ordering::Acquire, |known| Some(known.saturating_sub(every)));
-    }
-
-    /// Forgets all.
-    fn forget(&self, place: u64) {
-        self.table.at(place).store(0, Ordering::Release);
-    }
-}
-
-/// What is counted of one kind of credential.
-struct Kind {
-    addresses: Counter,
-    good_addresses: Counter,
-    /// The good addresses.
-    good: Notes,
-}
-
-impl Kind {
-    fn new(limits: Limits, clock: &Steady) -> Self {
-        Self {
-            addresses: Counter::new(limits.per_address, ADDRESS_EVERY, clock),
-            good_addresses: Counter::new(limits.per_good_address, GOOD_ADDRESS_EVERY, clock),
-            good: Notes(Table::new()),
-        }
-    }
-
-    fn is_good(&self, network: u64, now: Timestamp) -> bool {
-        self.good.has(network, now)
-    }
-
-    fn counter(&self, network: u64, now: Timestamp) -> &Counter {
-        if self.is_good(network, now) { &self.good_addresses } else { &self.addresses }
-    }
-
-    fn found_good(&self, network: u64, now: Timestamp) {
-        self.good.renew(network, now, GOOD_FOR);
-    }
-}
-
-/// The wrong passwords of accounts.
-struct Accounts {
-    spaced: Counter,
-    by_day: Counter,
-}
-
-impl Accounts {
-    fn new(limits: Limits, clock: &Steady) -> Self {
+impl Paces {
+    fn new(limits: Limits) -> Self {
+        let pace = |every: Duration, free: NonZeroU32| Pace { every, most: every.saturating_mul(free.get()) };
         // Half of a day's comes back in the course of it, so that whoever uses it up has to go on guessing to keep it so.
         let at_once = limits.per_name.clamp(HALF_A_DAY, NAME_A_DAY);
         let come_back = NAME_A_DAY.get().saturating_sub(at_once.get()).max(1);
-        Self { spaced: Counter::new(limits.per_name, NAME_EVERY, clock), by_day: Counter::new(at_once, DAY / come_back, clock) }
-    }
-
-    fn ask(&self, place: u64) -> Result<(), Error> {
-        self.spaced.ask(place)?;
-        self.by_day.ask(place)
-    }
-
-    fn count(&self, place: u64) -> Result<(), Error> {
-        self.spaced.count(place)?;
-        self.by_day.count(place)
-    }
-
-    fn forget(&self, place: u64) {
-        self.spaced.forget(place);
-        self.by_day.forget(place);
+        Self {
+            address: pace(ADDRESS_EVERY, limits.per_address),
+            good_address: pace(GOOD_ADDRESS_EVERY, limits.per_good_address),
+            name: pace(NAME_EVERY, limits.per_name),
+            name_in_a_day: pace(DAY / come_back, at_once),
+        }
     }
 }
 
 /// Counts what was wrong.
 pub struct Throttle {
-    places: RandomState,
-    clock: Steady,
-    passwords: Kind,
-    signatures: Kind,
-    names: Accounts,
-    /// The same where the user is known.
-    known: Accounts,
-    /// The names and addresses of users who have signed in well from there.
-    his: Notes,
-    apps: Counter,
-    /// The apps and addresses that a signature was right from.
-    sources: Notes,
+    /// What the numbers of places are made with.
+    key: hmac::Key,
+    paces: Paces,
+    counts: Arc<dyn Counts>,
 }
 
 impl fmt::Debug for Throttle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Throttle")
+        f.debug_tuple("Throttle").field(&self.counts).finish()
     }
 }
 
 /// A password that somebody shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PasswordTry {
     /// Whether he shows it with a browser that the user is known by, or at an address that is his.
     pub known: bool,
-    /// The place that it is counted at: that of the name, or where he is known, that of him there.
-    account: u64,
-    /// The place of the address.
-    network: u64,
-    /// The place of the name and address.
-    his: u64,
+    /// What it is counted as: wrong for the name and from the address, or where he is known, for him there.
+    failures: Vec<Failure>,
+    /// What is taken back when it turns out right.
+    not_so: Vec<(Place, Duration)>,
+    /// The note that the address is a good one.
+    good: Place,
+    /// The note that it is his.
+    his: Place,
+}
+
+/// What is left at some places.
+struct Left(Vec<(Place, Duration)>);
+
+impl Left {
+    fn at(&self, place: Place) -> Duration {
+        self.0.iter().find(|(other, _)| *other == place).map(|(_, left)| *left).unwrap_or_default()
+    }
+
+    fn notes(&self, place: Place) -> bool {
+        !self.at(place).is_zero()
+    }
+
+    /// Refuses when one more of these would be too much.
+    fn ask(&self, failures: &[Failure]) -> Result<(), Error> {
+        failures.iter().try_for_each(|failure| failure.pace.after_one_more(self.at(failure.place)).map(|_| ()))
+    }
 }
 
 impl Throttle {
-    /// Counts from nothing.
+    /// Judges by what is kept there. All replicas have the same key.
     #[must_use]
-    pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        let clock = Steady::new(clock);
-        Self {
-            places: RandomState::new(),
-            passwords: Kind::new(limits, &clock),
-            signatures: Kind::new(limits, &clock),
-            names: Accounts::new(limits, &clock),
-            known: Accounts::new(limits, &clock),
-            his: Notes(Table::new()),
-            apps: Counter::new(limits.per_address, ADDRESS_EVERY, &clock),
-            sources: Notes(Table::new()),
-            clock,
-        }
+    pub fn new(limits: Limits, key: hmac::Key, counts: Arc<dyn Counts>) -> Self {
+        Self { key, paces: Paces::new(limits), counts }
     }
 
-    fn place(&self, what: &[u8]) -> u64 {
-        self.places.hash_one(what)
+    fn place(&self, kind: Kind, what: &[u8]) -> Place {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&[kind as u8]);
+        context.update(what);
+        let number = context.sign().as_ref().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        Place { kind, number }
+    }
+
+    async fn left(&self, places: Vec<Place>) -> Result<Left, Error> {
+        let left = self.counts.left(&places).await?;
+        Ok(Left(places.into_iter().zip(left).collect()))
     }
 
     /// A password that is shown for `name`, which is that of `user` if he is known.
-    #[must_use]
-    pub fn password(&self, name: &str, user: Option<UserId>, source: &Source) -> PasswordTry {
-        let network = source.network();
-        let his = self.place(&[name.as_bytes(), &[0], &network].concat());
-        let browser = source.browser.as_ref().zip(user).filter(|(browser, user)| browser.knows(*user));
-        let known = match browser {
-            // Each of its users has a count of his own there.
-            Some((browser, user)) => Some(self.place(&[browser.id().as_slice(), user.as_bytes()].concat())),
-            None => Some(his).filter(|his| self.his.has(*his, self.clock.time())),
-        };
-        let account = known.unwrap_or_else(|| self.place(name.as_bytes()));
-        PasswordTry { known: known.is_some(), account, network: self.place(&network), his }
-    }
-
-    const fn accounts(&self, shown: PasswordTry) -> &Accounts {
-        if shown.known { &self.known } else { &self.names }
-    }
-
-    /// Whether a password may be tried at all.
     ///
     /// # Errors
-    /// [`Error::TooManyTries`].
-    pub fn ask(&self, shown: PasswordTry) -> Result<(), Error> {
-        self.accounts(shown).ask(shown.account)?;
-        if shown.known { Ok(()) } else { self.passwords.counter(shown.network, self.clock.time()).ask(shown.network) }
+    /// [`Error::TooManyTries`] when none may be tried; [`Error::StoreUnavailable`].
+    pub async fn password(&self, name: &str, user: Option<UserId>, source: &Source) -> Result<PasswordTry, Error> {
+        let network = source.network();
+        let place_of_his = [name.as_bytes(), &[0], &network].concat();
+        let browser = source.browser.as_ref().zip(user).filter(|(browser, user)| browser.knows(*user));
+        // Each of its users has a count of his own there.
+        let own = browser.map_or_else(|| place_of_his.clone(), |(browser, user)| [browser.id().as_slice(), user.as_bytes()].concat());
+        let (his, good) = (self.place(Kind::His, &place_of_his), self.place(Kind::GoodForPasswords, &network));
+        let failure = |kind, what: &[u8], pace| Failure { place: self.place(kind, what), pace };
+        let Paces { address, good_address, name: by_name, name_in_a_day } = self.paces;
+        let failures = [
+            failure(Kind::Known, &own, by_name),
+            failure(Kind::KnownDay, &own, name_in_a_day),
+            failure(Kind::Name, name.as_bytes(), by_name),
+            failure(Kind::NameDay, name.as_bytes(), name_in_a_day),
+            failure(Kind::PasswordAddress, &network, address),
+            failure(Kind::PasswordGoodAddress, &network, good_address),
+        ];
+        let left = self.left([his, good].into_iter().chain(failures.iter().map(|failure| failure.place)).collect()).await?;
+        let [own, own_in_a_day, name, in_a_day, address, good_address] = failures;
+        let known = browser.is_some() || left.notes(his);
+        let address = if left.notes(good) { good_address } else { address };
+        let (account, from) = if known { ([own, own_in_a_day], None) } else { ([name, in_a_day], Some(address)) };
+        let failures: Vec<Failure> = account.into_iter().chain(from).collect();
+        left.ask(&failures)?;
+        let of_account = account.map(|failure| (failure.place, Duration::MAX));
+        let not_so = of_account.into_iter().chain(from.map(|failure| (failure.place, failure.pace.every))).collect();
+        Ok(PasswordTry { known, failures, not_so, good, his })
     }
 
     /// Counts a password as wrong, before it is known whether it is: those that are tried at the same time count, too.
     ///
     /// # Errors
-    /// [`Error::TooManyTries`].
-    pub fn count(&self, shown: PasswordTry) -> Result<(), Error> {
-        self.ask(shown)?;
-        self.accounts(shown).count(shown.account)?;
-        if shown.known { Ok(()) } else { self.passwords.counter(shown.network, self.clock.time()).count(shown.network) }
+    /// As [`Throttle::password`].
+    pub async fn count(&self, shown: &PasswordTry) -> Result<(), Error> {
+        self.counts.count(&shown.failures).await
     }
 
     /// Notes that a password that was counted is right.
-    pub fn was_right(&self, shown: PasswordTry) {
-        let now = self.clock.time();
-        self.accounts(shown).forget(shown.account);
-        if !shown.known {
-            self.passwords.counter(shown.network, now).take_back(shown.network);
-        }
-        self.passwords.found_good(shown.network, now);
-        self.his.renew(shown.his, now, HIS_FOR);
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub async fn was_right(&self, shown: &PasswordTry) -> Result<(), Error> {
+        self.counts.take_back(&shown.not_so).await?;
+        self.counts.note(shown.good, GOOD_FOR).await?;
+        self.counts.note(shown.his, HIS_FOR).await?;
+        Ok(())
+    }
+
+    /// Counts a sign-in at an authority as one that comes to nothing, before anything is done for it. Whose it would be is not known yet, so
+    /// those who have no browser that somebody is known by share the count of their address.
+    ///
+    /// # Errors
+    /// [`Error::TooManyTries`]; [`Error::StoreUnavailable`].
+    pub async fn arrival(&self, source: &Source) -> Result<Failure, Error> {
+        let from = source.browser.as_ref().map_or_else(|| source.network(), |browser| browser.id().to_vec());
+        let failure = Failure { place: self.place(Kind::Arrival, &from), pace: self.paces.address };
+        self.counts.count(&[failure]).await.map(|()| failure)
+    }
+
+    /// Notes that a sign-in that was counted has come to something.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub async fn has_arrived(&self, counted: Failure) -> Result<(), Error> {
+        self.counts.take_back(&[(counted.place, counted.pace.every)]).await
     }
 
     /// Whether the app `ak` has not signed from there for a day.
-    #[must_use]
-    pub fn is_new_source(&self, ak: &str, source: &Source) -> bool {
-        let place = self.place(&[ak.as_bytes(), &[0], &source.network()].concat());
-        !self.sources.renew(place, self.clock.time(), GOOD_FOR)
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub async fn is_new_source(&self, ak: &str, source: &Source) -> Result<bool, Error> {
+        let place = self.place(Kind::Source, &[ak.as_bytes(), &[0], &source.network()].concat());
+        Ok(!self.counts.note(place, GOOD_FOR).await?)
     }
 
     /// Notes whether a signature of the app `ak` is right, and whether its caller is to know it. `guessable` says that the app has a secret
     /// which is so short that it could be found by trying.
     ///
     /// # Errors
-    /// [`Error::TooManyTries`].
-    pub fn signature(&self, ak: &str, source: &Source, right: bool, guessable: bool) -> Result<(), Error> {
-        let (app, network, now) = (self.place(ak.as_bytes()), self.place(&source.network()), self.clock.time());
-        let counters: &[(&Counter, u64)] = if self.signatures.is_good(network, now) {
-            &[(&self.signatures.good_addresses, network)]
-        } else {
-            &[(&self.signatures.addresses, network), (&self.apps, app)]
-        };
-        let may_be_wrong = counters.iter().try_for_each(|(counter, place)| counter.ask(*place));
-        if right && (may_be_wrong.is_ok() || !guessable) {
-            self.signatures.found_good(network, now);
-            return Ok(());
+    /// [`Error::TooManyTries`]; [`Error::StoreUnavailable`].
+    pub async fn signature(&self, ak: &str, source: &Source, right: bool, guessable: bool) -> Result<(), Error> {
+        let network = source.network();
+        let good = self.place(Kind::GoodForSignatures, &network);
+        if right && !guessable {
+            return self.counts.note(good, GOOD_FOR).await.map(|_| ());
         }
-        may_be_wrong?;
-        counters.iter().try_for_each(|(counter, place)| counter.count(*place))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A clock that stands until it is moved.
-    #[derive(Clone, Debug, Default)]
-    struct Stopped(Arc<AtomicU64>);
-
-    impl Clock for Stopped {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_millis(1_800_000_000_000 + self.0.load(Ordering::Relaxed))
+        let address = Failure { place: self.place(Kind::SignatureAddress, &network), pace: self.paces.address };
+        let good_address = Failure { place: self.place(Kind::SignatureGoodAddress, &network), pace: self.paces.good_address };
+        let app = Failure { place: self.place(Kind::App, ak.as_bytes()), pace: self.paces.address };
+        let left = self.left(vec![good, good_address.place, address.place, app.place]).await?;
+        let failures: &[Failure] = if left.notes(good) { &[good_address] } else { &[address, app] };
+        left.ask(failures)?;
+        if right {
+            return self.counts.note(good, GOOD_FOR).await.map(|_| ());
         }
-    }
-
-    impl Stopped {
-        fn pass(&self, time: Duration) {
-            self.0.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
-        }
-
-        fn set_back(&self, time: Duration) {
-            self.0.fetch_sub(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
-        }
-    }
-
-    fn sign_in(throttle: &Throttle, name: &str, source: &Source) {
-        let right = throttle.password(name, None, source);
-        throttle.count(right).unwrap();
-        throttle.was_right(right);
-    }
-
-    fn throttle(per_name: u32, per_address: u32, per_good_address: u32) -> (Throttle, Stopped) {
-        let clock = Stopped::default();
-        let free = |number| NonZeroU32::new(number).unwrap();
-        let limits = Limits { per_name: free(per_name), per_address: free(per_address), per_good_address: free(per_good_address) };
-        (Throttle::new(limits, Arc::new(clock.clone())), clock)
-    }
-
-    fn from(address: &str) -> Source {
-        Source { address: Some(address.parse().unwrap()), browser: None }
-    }
-
-    fn wrong(throttle: &Throttle, name: &str, source: &Source) -> bool {
-        throttle.count(throttle.password(name, None, source)).is_ok()
-    }
-
-    #[test]
-    fn a_name_has_its_free_tries_then_one_each_five_minutes_and_no_more_than_a_hundred_a_day() {
-        let (throttle, clock) = throttle(5, 1000, 1000);
-        let tries = |name: &str| (0..2000).filter(|n| wrong(&throttle, name, &from(&format!("10.0.{}.{}", n / 200, n % 200)))).count();
-        assert_eq!(tries("a"), 5);
-        assert_eq!(tries("b"), 5, "another name has its own");
-        clock.pass(NAME_EVERY);
-        assert_eq!(tries("a"), 1);
-        let mut day = 6;
-        for _ in 0..(24 * 60 / 5 - 2) {
-            clock.pass(NAME_EVERY);
-            day += tries("a");
-        }
-        assert!((95..=101).contains(&day), "{day} in a day");
-    }
-
-    #[test]
-    fn nobody_elsewhere_keeps_a_user_from_an_address_that_is_his_or_a_browser_that_he_is_known_by() {
-        let (throttle, clock) = throttle(3, 1000, 1000);
-        let (home, elsewhere) = (from("10.0.0.1"), from("10.0.0.2"));
-        let right = throttle.password("a", None, &home);
-        throttle.count(right).unwrap();
-        throttle.was_right(right);
-        assert_eq!((0..10).filter(|_| wrong(&throttle, "a", &elsewhere)).count(), 3);
-        assert_eq!((0..10).filter(|_| wrong(&throttle, "b", &home)).count(), 3);
-        assert!(throttle.ask(throttle.password("a", None, &home)).is_ok());
-        let user = UserId::from_bytes([1; 16]);
-        let browser = Browser::of_session(crate::core::ids::SessionId::from_bytes([2; 16]), user);
-        let with_browser = Source { browser: Some(browser), ..elsewhere.clone() };
-        assert!(throttle.ask(throttle.password("a", Some(user), &with_browser)).is_ok());
-        assert!(throttle.ask(throttle.password("a", None, &with_browser)).is_err(), "it is known for its own user alone");
-        // There, too, only so many may be wrong.
-        assert_eq!((0..10).filter(|_| wrong(&throttle, "a", &home)).count(), 3);
-        assert_eq!((0..10).filter(|_| throttle.count(throttle.password("a", Some(user), &with_browser)).is_ok()).count(), 3);
-        clock.pass(HIS_FOR);
-        assert!(!throttle.password("a", None, &home).known);
-    }
-
-    #[test]
-    fn where_a_user_is_known_there_are_no_more_than_a_hundred_wrong_passwords_a_day_either() {
-        let (throttle, clock) = throttle(5, 1000, 1000);
-        let home = from("10.0.0.1");
-        sign_in(&throttle, "a", &home);
-        for _ in 0..3 {
-            let mut day = 0;
-            for _ in 0..24 * 60 / 5 {
-                clock.pass(NAME_EVERY);
-                day += (0..10).filter(|_| wrong(&throttle, "a", &home)).count();
-            }
-            assert!((45..=101).contains(&day), "{day} in a day");
-        }
-    }
-
-    #[test]
-    fn a_user_of_a_shared_browser_does_not_pay_for_another_ones_mistakes() {
-        let (throttle, _) = throttle(3, 1000, 1000);
-        let (one, other) = (UserId::from_bytes([1; 16]), UserId::from_bytes([2; 16]));
-        let shown_by = |user| {
-            let browser = Browser::of_session(crate::core::ids::SessionId::from_bytes([3; 16]), user);
-            throttle.password("a", Some(user), &Source { browser: Some(browser), ..from("10.0.0.1") })
-        };
-        assert_eq!((0..10).filter(|_| throttle.count(shown_by(one)).is_ok()).count(), 3);
-        assert!(throttle.ask(shown_by(other)).is_ok());
-    }
-
-    #[test]
-    fn no_number_of_sign_ins_makes_a_strangers_address_a_users_own_or_a_good_one() {
-        let (throttle, _) = throttle(3, 3, 100);
-        let address = |n: u32| Source { address: Some(std::net::Ipv4Addr::from(n).into()), browser: None };
-        // Every place of the tables is taken several times over.
-        for n in 0..10 * u32::try_from(PLACES).unwrap() {
-            let (here, n) = (address(n), n.to_string());
-            throttle.was_right(throttle.password("insider", None, &here));
-            assert!(throttle.signature(&n, &here, true, false).is_ok());
-            assert!(throttle.is_new_source(&n, &here));
-        }
-        for n in 0..1000 {
-            let stranger = address(u32::MAX - n);
-            assert!(!throttle.password("victim", None, &stranger).known);
-            let (network, now) = (throttle.place(&stranger.network()), throttle.clock.time());
-            assert!(!throttle.passwords.is_good(network, now) && !throttle.signatures.is_good(network, now));
-        }
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_makes_nobody_wait_longer() {
-        let (throttle, clock) = throttle(1, 1000, 1000);
-        clock.pass(Duration::from_hours(48));
-        assert!(wrong(&throttle, "a", &from("10.0.0.1")));
-        // To before the service has started.
-        clock.set_back(Duration::from_hours(48));
-        assert!(!wrong(&throttle, "a", &from("10.0.0.1")));
-        assert!(wrong(&throttle, "b", &from("10.0.0.1")));
-        for _ in 0..3 {
-            clock.pass(NAME_EVERY);
-            assert!(wrong(&throttle, "a", &from("10.0.0.1")));
-            assert!(wrong(&throttle, "b", &from("10.0.0.1")));
-        }
-    }
-
-    #[test]
-    fn a_right_password_makes_the_name_free_again_and_takes_back_its_own_count() {
-        let (throttle, _) = throttle(3, 4, 100);
-        let source = from("10.0.0.1");
-        for _ in 0..20 {
-            assert!(wrong(&throttle, "a", &source));
-            let right = throttle.password("a", None, &source);
-            throttle.count(right).unwrap();
-            throttle.was_right(right);
-        }
-    }
-
-    #[test]
-    fn an_address_is_an_ipv4_address_or_a_64_of_ipv6() {
-        let (throttle, _) = throttle(1000, 3, 1000);
-        let tries = |address: &str| (0..10).filter(|n| wrong(&throttle, &format!("{address}{n}"), &from(address))).count();
-        assert_eq!(tries("2001:db8::1"), 3);
-        assert_eq!(tries("2001:db8::ffff:1"), 0, "the same /64");
-        assert_eq!(tries("2001:db8:0:1::1"), 3);
-        assert_eq!(tries("10.0.0.1"), 3);
-        assert_eq!(tries("::ffff:10.0.0.1"), 0, "the same address");
-        assert_eq!(tries("10.0.0.2"), 3);
-        assert_eq!(tries("a00:2::1"), 3, "not the IPv4 address of the same bytes");
-    }
-
-    #[test]
-    fn an_address_that_somebody_signs_in_well_from_has_a_high_ceiling_for_a_day() {
-        let (throttle, clock) = throttle(1000, 3, 50);
-        let source = from("10.0.0.1");
-        let right = throttle.password("a", None, &source);
-        throttle.count(right).unwrap();
-        throttle.was_right(right);
-        let tries = || (0..100).filter(|n| wrong(&throttle, &format!("n{n}"), &source)).count();
-        assert_eq!(tries(), 50);
-        clock.pass(GOOD_FOR / 2);
-        // It stays one as long as people sign in well from it, those who are known there, too.
-        sign_in(&throttle, "a", &source);
-        clock.pass(GOOD_FOR / 2 + GOOD_FOR / 4);
-        assert_eq!(tries(), 50);
-        clock.pass(GOOD_FOR);
-        assert_eq!(tries(), 3);
-    }
-
-    #[test]
-    fn a_wait_is_told_and_is_enough() {
-        let (throttle, clock) = throttle(1, 1000, 1000);
-        assert!(wrong(&throttle, "a", &from("10.0.0.1")));
-        let Err(Error::TooManyTries { retry_after }) = throttle.ask(throttle.password("a", None, &from("10.0.0.1"))) else {
-            panic!("it is not limited")
-        };
-        assert!(retry_after <= NAME_EVERY + Duration::from_secs(1));
-        clock.pass(retry_after);
-        assert!(wrong(&throttle, "a", &from("10.0.0.1")));
-    }
-
-    #[test]
-    fn a_right_signature_passes_whatever_was_counted_unless_it_could_be_guessed() {
-        let (throttle, _) = throttle(1000, 3, 6);
-        let (attacker, stranger) = (from("10.0.0.1"), from("10.0.0.2"));
-        for n in 0..10 {
-            assert_eq!(throttle.signature("shop", &attacker, false, false).is_ok(), n < 3);
-        }
-        assert!(throttle.signature("shop", &stranger, false, false).is_err(), "the app's own count is used up, too");
-        assert!(throttle.signature("shop", &stranger, true, true).is_err(), "and a secret that could be guessed is not tried on");
-        assert!(throttle.signature("shop", &stranger, true, false).is_ok());
-        // From there on it is a good address, which only its own high ceiling binds.
-        for n in 0..10 {
-            assert_eq!(throttle.signature("shop", &stranger, false, true).is_ok(), n < 6);
-        }
-        assert!(throttle.signature("shop", &attacker, true, false).is_ok());
+        self.counts.count(failures).await
     }
 }

@@ -416,6 +416,9 @@ pub trait Maintenance {
     /// Removes what expired before `now`, a batch of it, and gives the number of records that were looked at: 0 when nothing is left.
     async fn purge(&self, now: Timestamp) -> Result<usize, Error>;
 
+    /// For how long what a purge would look at first has been due: nothing when it is not.
+    async fn overdue(&self, now: Timestamp) -> Result<Duration, Error>;
+
     /// Gives the disk space of what is gone back, where that has become much, and says how much is used. To be called now and then. None:
     /// the store sees to it by itself.
     async fn give_space_back(&self) -> Result<Option<Space>, Error> {

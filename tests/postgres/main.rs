@@ -33,13 +33,22 @@ mod database {
     }
 }
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use postgres_server::{PASSWORD, PostgresServer, is_wanted};
 use proxy::Proxy;
 use scene::{Scene, at, new_hash};
 use supos_auth::{
-    core::{Error, clock::Timestamp, logouts::OwedLogout, secret::Secret},
+    core::{
+        Error,
+        clock::{Clock, Timestamp},
+        logouts::OwedLogout,
+        secret::Secret,
+        throttle::{Counts, Failure, Kind, Memory, Pace, Place},
+    },
     store::postgres::{Address, PostgresStore},
 };
 use tokio::task::JoinSet;
@@ -87,7 +96,34 @@ async fn replicas_that_start_at_once_on_a_new_database_make_its_tables_once() {
     for started in starts.join_all().await {
         started.unwrap();
     }
-    assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM schema_migrations"), "1");
+    assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM schema_migrations"), "2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_an_older_version_are_brought_up_to_date_with_all_that_they_hold() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let first = include_str!("../../src/store/postgres/migrations/001_tables.sql");
+    let noted = "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now()); \
+                 INSERT INTO schema_migrations (version) VALUES (1); INSERT INTO used_up (hash, kept_until) VALUES ('\\x07', 5)";
+    server.psql(name(&url), first);
+    server.psql(name(&url), noted);
+    let mut starts = JoinSet::new();
+    for _ in 0..3 {
+        let address = address(&url);
+        starts.spawn(async move { PostgresStore::open(address, 2).await.map(|_| ()) });
+    }
+    for started in starts.join_all().await {
+        started.unwrap();
+    }
+    assert_eq!(server.psql(name(&url), "SELECT COUNT(*), MAX(version) FROM schema_migrations"), "2|2");
+    assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM used_up"), "1");
+    let scene = Scene::new(&address(&url)).await;
+    let family = scene.family(at(1)).await;
+    assert!(scene.is_good(family, at(2)).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,6 +249,65 @@ async fn a_call_that_somebody_owes_is_taken_by_one_of_many_and_by_another_when_h
     let left = scene.store.due_logouts(4, at(32)).await.unwrap().remove(0);
     assert_eq!((left.id, left.tries), (owed.id, 0), "the same call: who took it has not said what became of it");
     assert_eq!(take(&left, at(62)).await, 1);
+}
+
+/// A clock that stands: with hours between one failure and the next, the database's does as good as that, too.
+#[derive(Debug)]
+struct Standing;
+
+impl Clock for Standing {
+    fn now(&self) -> Timestamp {
+        at(1)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_are_counted_in_the_database_as_they_are_in_memory() {
+    if !is_wanted() {
+        return;
+    }
+    let stores = [
+        PostgresStore::open(address(&PostgresServer::shared().database()), 2)
+            .await
+            .map(|store| Arc::new(store) as Arc<dyn Counts>)
+            .unwrap(),
+        Arc::new(Memory::new(Arc::new(Standing))) as Arc<dyn Counts>,
+    ];
+    let every = Duration::from_hours(1);
+    let failure = |number: u64| {
+        let kind = [Kind::Name, Kind::PasswordAddress][usize::from(number.is_multiple_of(2))];
+        // The numbers of places are whatever a hash gives, above the greatest number of the database's, too.
+        let place = Place { kind, number: number << 61 | number };
+        Failure { place, pace: Pace { every, most: every * u32::try_from(number + 2).unwrap() } }
+    };
+    let his = Place { kind: Kind::His, number: 7 };
+    for counts in stores {
+        let outcomes = async |failures: &[Failure]| {
+            let mut outcomes = Vec::new();
+            for _ in 0..6 {
+                outcomes.push(counts.count(failures).await.is_ok());
+            }
+            outcomes.iter().filter(|counted| **counted).count()
+        };
+        let left = async |number| counts.left(&[failure(number).place, his]).await.unwrap();
+        assert_eq!(outcomes(&[failure(0)]).await, 2);
+        assert_eq!(outcomes(&[failure(7), failure(5), failure(0)]).await, 0, "where one is too much none is counted");
+        assert_eq!(left(7).await, [Duration::ZERO; 2]);
+        assert_eq!(outcomes(&[failure(1), failure(2)]).await, 3);
+        counts.take_back(&[(failure(1).place, every), (failure(2).place, Duration::MAX), (failure(3).place, every)]).await.unwrap();
+        assert_eq!(outcomes(&[failure(1), failure(2)]).await, 1);
+        assert_eq!(outcomes(&[failure(2)]).await, 3);
+        // As it is once a clock that was far ahead is set right.
+        let ahead = Failure { pace: Pace { every, most: every * 50 }, ..failure(3) };
+        for _ in 0..20 {
+            counts.count(&[ahead]).await.unwrap();
+        }
+        assert_eq!(outcomes(&[failure(3)]).await, 5, "more than there can be is forgiven");
+
+        assert!(!counts.note(his, every).await.unwrap() && counts.note(his, every).await.unwrap());
+        let [none, noted] = left(4).await[..] else { panic!("two places") };
+        assert!(none.is_zero() && noted > every / 2 && noted <= every, "{noted:?}");
+    }
 }
 
 /// With these settings PostgreSQL reads a whole table only if there is no other way.

@@ -61,13 +61,7 @@ impl PostgresServer {
 
     /// A server for one test alone, with settings as in `postgresql.conf`.
     pub(crate) fn start(settings: Vec<(&'static str, String)>) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let folder =
-            std::env::temp_dir().join(format!("supos-auth-postgres-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-        fs::create_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        if let Some((uid, gid)) = owner() {
-            chown(&folder, Some(uid), Some(gid)).expect("root may give a folder away");
-        }
+        let folder = folder();
         let password = folder.join("password");
         fs::write(&password, PASSWORD).expect("the folder can be written to");
         let made = own(&program("initdb"))
@@ -77,6 +71,27 @@ impl PostgresServer {
             .output()
             .expect("initdb can be run");
         assert!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
+        Self::start_in(folder, settings)
+    }
+
+    /// A standby that copies what this server writes.
+    pub(crate) fn standby(&self) -> Self {
+        let folder = folder();
+        let made = own(&program("pg_basebackup"))
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--username=postgres"])
+            .arg("-h")
+            .arg(&self.folder)
+            .args(["-p", &self.port.to_string()])
+            .arg("-D")
+            .arg(folder.join("data"))
+            .env("PGPASSWORD", PASSWORD)
+            .output()
+            .expect("pg_basebackup can be run");
+        assert!(made.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&made.stderr));
+        Self::start_in(folder, Vec::new())
+    }
+
+    fn start_in(folder: PathBuf, settings: Vec<(&'static str, String)>) -> Self {
         let mut server = Self { folder, settings, port: 0, watchdog: None };
         // Whoever else looks for a free port may be quicker.
         let started = (0..5).any(|_| {
@@ -94,6 +109,11 @@ impl PostgresServer {
         self.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0"));
         let folder = self.folder.to_string_lossy().replace('/', "%2F");
         format!("postgres://postgres:{PASSWORD}@{folder}:{}/{name}", self.port)
+    }
+
+    /// Where its Unix socket is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The port on 127.0.0.1.
@@ -159,7 +179,8 @@ impl PostgresServer {
         let deadline = Instant::now() + PATIENCE;
         let state = self.folder.join("data/postmaster.pid");
         loop {
-            let is_ready = fs::read_to_string(&state).is_ok_and(|state| state.lines().nth(7).is_some_and(|line| line.trim() == "ready"));
+            let is_ready = fs::read_to_string(&state)
+                .is_ok_and(|state| state.lines().nth(7).is_some_and(|line| ["ready", "standby"].contains(&line.trim())));
             let is_gone = self.log().contains("database system is shut down");
             if is_ready {
                 self.watchdog = Some(watchdog);
@@ -217,7 +238,7 @@ fn owner() -> Option<(u32, u32)> {
 }
 
 /// A program that runs as the server's owner.
-fn own(program: &Path) -> Command {
+pub(crate) fn own(program: &Path) -> Command {
     let Some((uid, gid)) = owner() else { return Command::new(program) };
     let mut command = Command::new("setpriv");
     command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]).arg(program);
@@ -226,7 +247,20 @@ fn own(program: &Path) -> Command {
     command
 }
 
-fn free_port() -> u16 {
+/// A new folder of the server's owner.
+pub(crate) fn folder() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let folder =
+        std::env::temp_dir().join(format!("supos-auth-postgres-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+    fs::create_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    if let Some((uid, gid)) = owner() {
+        chown(&folder, Some(uid), Some(gid)).expect("root may give a folder away");
+    }
+    folder
+}
+
+/// A port that is free now.
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     listener.local_addr().expect("it has an address").port()
 }

@@ -38,7 +38,7 @@ async fn ask(world: &World, call: &Call, retries: &AtomicUsize) -> Reply {
 
 /// What one caller was told.
 #[derive(Default)]
-struct Told {
+pub(crate) struct Told {
     /// Families that go on, by their newest tokens.
     alive: Vec<Tokens>,
     /// Tokens of sessions that were ended.
@@ -47,8 +47,28 @@ struct Told {
     used: Vec<String>,
 }
 
+impl Told {
+    /// Holds it against what is so at a service.
+    pub(crate) async fn check(&self, world: &World, app: &App) {
+        for tokens in &self.alive {
+            let next = world.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await;
+            assert!(next.is_ok(), "a refresh token that was given out is dead: {}", next.text);
+        }
+        for tokens in &self.dead {
+            world.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await.refused(Case::Grant);
+        }
+    }
+
+    /// The codes that were used stay so. That ends what they gave out, so it comes last.
+    pub(crate) async fn check_codes(&self, world: &World, app: &App) {
+        for code in &self.used {
+            world.call(Via::Native, &exchange(Op::TokenV2, app, code)).await.refused(Case::Grant);
+        }
+    }
+}
+
 /// One caller's life: sign in, get tokens, refresh, sign out, and again.
-async fn live(world: &World, app: &App, caller: usize, lives: usize, retries: &AtomicUsize) -> Told {
+pub(crate) async fn live(world: &World, app: &App, caller: usize, lives: usize, retries: &AtomicUsize) -> Told {
     let mut told = Told::default();
     let user = world.user().await;
     let sign_in = Call::new(Op::SignIn).with("userName", &user.name).with("password", &user.password);
@@ -111,19 +131,11 @@ async fn kills(lives: usize, at_least: usize) {
     println!("{kills} kills, {retries} retries");
     assert!(kills >= at_least, "{kills} kills");
     let victim = victim.read().await;
-    for Told { alive, dead, used } in told {
+    for told in told {
         for world in [&first, &*victim] {
-            for tokens in &alive {
-                let next = world.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await;
-                assert!(next.is_ok(), "a refresh token that was given out is dead: {}", next.text);
-            }
-            for tokens in &dead {
-                world.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await.refused(Case::Grant);
-            }
+            told.check(world, &app).await;
         }
-        for code in used {
-            victim.call(Via::Native, &exchange(Op::TokenV2, &app, &code)).await.refused(Case::Grant);
-        }
+        told.check_codes(&victim, &app).await;
     }
 }
 

@@ -6,7 +6,12 @@ mod harness;
 mod leftovers;
 mod measure;
 mod nobody;
+mod threshold;
 
+/// Authorities to sign in at.
+#[path = "../wire/authorities/stage.rs"]
+#[expect(dead_code, reason = "shared with tests/wire, which uses the rest")]
+mod authorities;
 #[path = "../backup/stores.rs"]
 #[expect(dead_code, reason = "shared with the tests of backups, which use the rest")]
 mod stores;

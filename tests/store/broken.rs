@@ -560,6 +560,10 @@ impl Maintenance for BrokenStore {
         }
     }
 
+    async fn overdue(&self, now: Timestamp) -> Result<Duration, Error> {
+        self.good.overdue(now).await
+    }
+
     async fn probe(&self) -> Result<(), Error> {
         self.good.probe().await
     }

@@ -116,6 +116,7 @@ suite! {
         a_signing_key_is_retired_and_forgotten,
         a_store_knows_what_it_was_made_for,
         a_purge_takes_what_has_ended_in_small_batches_and_nothing_that_lives,
+        how_long_a_purge_is_overdue_is_known,
         everything_is_there_when_the_store_is_opened_again,
         a_store_that_is_well_has_not_failed,
     }

@@ -161,7 +161,7 @@ impl Core {
     /// # Errors
     /// [`Error::Parameter`] when there is neither code nor error; [`Error::StateRefused`]; [`Error::AuthorityOff`];
     /// [`Error::AuthorityDenied`]; [`Error::AuthorityTokenFailed`], [`Error::AuthorityUserFailed`]; [`Error::AuthorityUserUnknown`];
-    /// [`Error::UserDisabled`]; [`Error::Busy`]. But for the first and the last the state is used up, and the user begins anew.
+    /// [`Error::UserDisabled`]; [`Error::TooManyTries`]; [`Error::Busy`]. The state is used up once the authority is asked.
     pub async fn complete_at_authority(&self, callback: Callback<'_>) -> Result<Arrived, Error> {
         if callback.code.is_none() && callback.error.is_none() {
             return Err(Error::parameter("code", Problem::Missing));
@@ -171,17 +171,20 @@ impl Core {
         if !is_his || self.now() >= state.expires_at {
             return Err(Error::StateRefused);
         }
-        let _place = self.authority_calls.place()?;
-        if !self.store.use_once(BearerHash::of_sign_in(&state.verifier), state.expires_at).await? {
-            return Err(Error::StateRefused);
-        }
         let authority = self.enabled_authority(state.authority).await?;
         let code = match (callback.error, callback.code) {
             (None, Some(code)) => code,
             (error, _) => return Err(refused(error.unwrap_or_default())),
         };
+        let _place = self.authority_calls.place()?;
+        // Anybody can begin, and come back with a code that he has made up: each would leave a record, and a call to the authority.
+        let counted = self.throttle.arrival(&callback.source).await?;
+        if !self.store.use_once(BearerHash::of_sign_in(&state.verifier), state.expires_at).await? {
+            return Err(Error::StateRefused);
+        }
         let profile = self.ask_authority(&authority, code, &state.verifier).await?;
         let opened = self.open_for(&authority, profile, callback.source).await?;
+        self.throttle.has_arrived(counted).await?;
         Ok(Arrived { opened, way_back: state.way_back })
     }
 

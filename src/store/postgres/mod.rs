@@ -8,14 +8,16 @@ mod accounts;
 mod authorities;
 mod clock;
 mod connect;
+mod counts;
 mod database;
 mod logouts;
 mod migrations;
 mod rows;
 mod sessions;
+mod standbys;
 mod transfer;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -24,6 +26,7 @@ use self::{
     clock::DatabaseClock,
     database::{Columns, Database, Failure, Txn, transact},
     rows::{origin, read_identity, read_signing_key, session_columns, signing_key_columns, signing_key_values},
+    standbys::Standbys,
 };
 use super::{Identity, Maintenance, SigningKeyStore, Store, newest_signing_key};
 use crate::core::{
@@ -31,6 +34,7 @@ use crate::core::{
     clock::{Clock, Timestamp},
     logouts::SHOWN_FOR,
     model::SigningKey,
+    throttle::Memory,
 };
 
 /// How many rows of a kind one purge removes.
@@ -41,6 +45,9 @@ const PURGE_BATCH: i64 = 256;
 pub struct PostgresStore {
     database: Database,
     clock: Arc<DatabaseClock>,
+    /// Which notes this replica has written lately.
+    noted: Memory,
+    standbys: Standbys,
 }
 
 impl PostgresStore {
@@ -50,10 +57,14 @@ impl PostgresStore {
     /// [`Error::StoreUnavailable`] when it cannot be reached, or is of a newer version.
     pub async fn open(address: Address, connections: usize) -> Result<Self, Error> {
         let shown = address.shown();
-        let store = Self { database: address.pool(connections)?, clock: Arc::new(DatabaseClock::new()) };
+        let clock = Arc::new(DatabaseClock::new());
+        let noted = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let store = Self { database: address.pool(connections)?, clock, noted, standbys: Standbys::default() };
         let opened = async {
             migrations::migrate(&store.database).await?;
-            store.clock.set(&store.database).await
+            store.clock.set(&store.database).await?;
+            store.standbys.look(&store.database).await;
+            Ok(())
         };
         opened.await.map_err(|error| match error {
             Error::StoreUnavailable(cause) => Error::StoreUnavailable(format!("the database {shown} cannot be used: {cause}")),
@@ -185,6 +196,8 @@ impl Maintenance for PostgresStore {
              RETURNING 1",
             "DELETE FROM used_up WHERE hash IN (SELECT hash FROM used_up WHERE kept_until < $1 ORDER BY kept_until LIMIT $2 \
              FOR UPDATE SKIP LOCKED) RETURNING 1",
+            "DELETE FROM counts WHERE place IN (SELECT place FROM counts WHERE until < $1 ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED) \
+             RETURNING 1",
             "DELETE FROM authorities WHERE id IN (SELECT id FROM authorities WHERE pending_until < $1 LIMIT $2 FOR UPDATE SKIP LOCKED) \
              RETURNING 1",
         ] {
@@ -198,6 +211,14 @@ impl Maintenance for PostgresStore {
         Ok(looked_at)
     }
 
+    async fn overdue(&self, now: Timestamp) -> Result<Duration, Error> {
+        let sql = "SELECT LEAST((SELECT MIN(look_at) FROM sessions), (SELECT MIN(kept_until) FROM codes), \
+                   (SELECT MIN(kept_until) FROM used_up), (SELECT MIN(until) FROM counts))";
+        let row = self.database.query_opt(sql, &[]).await?;
+        let first: Option<Timestamp> = row.as_ref().map_or(Ok(None), |row| Columns::of(row).next())?;
+        Ok(first.map_or(Duration::ZERO, |first| now.since(first)))
+    }
+
     async fn probe(&self) -> Result<(), Error> {
         let status = self.database.pool.status();
         #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 connections")]
@@ -207,6 +228,7 @@ impl Maintenance for PostgresStore {
         #[expect(clippy::cast_precision_loss, reason = "nor as many callers")]
         metrics::gauge!("supos_auth_database_waiting").set(status.waiting as f64);
         self.clock.set(&self.database).await?;
+        self.standbys.look(&self.database).await;
         self.database.query("UPDATE probes SET probed_at = $1", &[&self.clock.now()]).await.map(|_| ())
     }
 

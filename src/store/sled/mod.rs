@@ -360,6 +360,11 @@ impl Maintenance for SledStore {
         .await
     }
 
+    async fn overdue(&self, now: Timestamp) -> Result<Duration, Error> {
+        let first = self.tree().scan_prefix(keys::EXPIRIES).keys().next().transpose().map_err(unavailable)?;
+        Ok(first.map_or(Duration::ZERO, |expiry| now.since(keys::time_of_expiry(&expiry))))
+    }
+
     async fn give_space_back(&self) -> Result<Option<Space>, Error> {
         self.compact().await.map(Some)
     }

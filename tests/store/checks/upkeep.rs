@@ -82,6 +82,18 @@ pub(crate) async fn a_store_knows_what_it_was_made_for(db: Db) {
     assert_eq!(store.identity().await, Ok(Some(second)));
 }
 
+pub(crate) async fn how_long_a_purge_is_overdue_is_known(db: Db) {
+    let store = db.open().await;
+    assert_eq!(store.overdue(at(100)).await, Ok(Duration::ZERO), "nothing is there");
+    for until in [at(30), at(5), at(200)] {
+        store.use_once(new_hash(), until).await.unwrap();
+    }
+    assert_eq!(store.overdue(at(5)).await, Ok(Duration::ZERO));
+    assert_eq!(store.overdue(at(65)).await, Ok(Duration::from_mins(1)), "the oldest counts");
+    purge(&store, at(65)).await;
+    assert_eq!(store.overdue(at(65)).await, Ok(Duration::ZERO));
+}
+
 pub(crate) async fn a_purge_takes_what_has_ended_in_small_batches_and_nothing_that_lives(db: Db) {
     let scene = Scene::new(&db).await;
     let family = scene.family(at(0)).await;

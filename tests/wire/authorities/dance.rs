@@ -269,13 +269,51 @@ async fn what_the_authority_says_instead_of_a_code_is_told() {
             let reply = world.call(via, &away.back_with(&[("error", error)])).await;
             reply.refused(case);
             assert!(!reply.text.contains(error));
-            // It is used up, and a code beside an error is none.
-            world.call(via, &away.back()).await.refused(Case::Parameter);
+            // A code beside an error is none.
+            let both = away.back_with(&[("error", "access_denied"), ("code", "upstream-code")]);
+            world.call(via, &both).await.refused(Case::Forbidden);
+            assert!(fake.asked().is_empty());
+            // Nothing is kept of an error, so the state is as good as before.
+            ticket(&world, &world.call(via, &away.back()).await);
+            fake.forget();
         }
-        let both = browser.begins(&world, &authority).back_with(&[("error", "access_denied"), ("code", "upstream-code")]);
-        world.call(via, &both).await.refused(Case::Forbidden);
     }
-    assert!(fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn sign_ins_at_an_authority_that_come_to_nothing_are_limited_by_address_and_nobody_is_kept_from_a_browser_that_he_is_known_by() {
+    const FREE: usize = 5;
+    let setup = Setup { trusted_hops: 1, ..Setup::default().movable_clock() };
+    let mut world = World::own(setup.argument("--failures-per-address", &FREE.to_string())).await;
+    let user = world.user().await;
+    let (browser, fake) = (Browser::of(&world).await, Fake::of("subject", &user.name).await);
+    let authority = registered(&world, &fake, |_| {}).await;
+    let back = |world: &World, address: &str| browser.begins(world, &authority).back().header("x-forwarded-for", address);
+    // What comes to something is not counted.
+    let mut known = None;
+    for _ in 0..2 * FREE {
+        let reply = world.call(Via::Envoy, &back(&world, "192.0.2.1")).await;
+        ticket(&world, &reply);
+        known = set_cookie(&reply, "suposBrowser");
+    }
+    let known = known.expect("a browser that he is known by");
+    fake.token_says(Says::status("400 Bad Request", r#"{"error": "invalid_grant"}"#));
+    for _ in 0..FREE {
+        world.call(Via::Envoy, &back(&world, "192.0.2.1")).await.refused(Case::TokenCall);
+    }
+    fake.forget();
+    let waiting = back(&world, "192.0.2.1");
+    let refused = world.call(Via::Envoy, &waiting).await;
+    refused.refused(Case::Tries);
+    assert!(refused.header("retry-after").is_some_and(|seconds| seconds.parse().is_ok_and(|seconds: u64| (1..=11).contains(&seconds))));
+    assert!(fake.asked().is_empty(), "the authority is not asked");
+    fake.token_says(Says::json(&json!({"access_token": "upstream-token", "token_type": "Bearer"})));
+    ticket(&world, &world.call(Via::Envoy, &back(&world, "192.0.2.2")).await);
+    let his = back(&world, "192.0.2.1").by(Who::headers(vec![("cookie", format!("suposBrowser={known}"))]));
+    ticket(&world, &world.call(Via::Envoy, &his).await);
+    // Nothing was used up when it was refused.
+    world.step(11);
+    ticket(&world, &world.call(Via::Envoy, &waiting).await);
 }
 
 #[tokio::test]

@@ -104,6 +104,11 @@ impl Fake {
         locked(&self.asked).clone()
     }
 
+    /// Forgets what it was asked.
+    pub(super) fn forget(&self) {
+        locked(&self.asked).clear();
+    }
+
     pub(super) fn uri(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -76,7 +76,7 @@ impl World {
     #[expect(clippy::unused_async, reason = "a channel can only be made inside a runtime, which this says")]
     pub(crate) async fn shared() -> Self {
         static SHARED: OnceLock<Result<Pair, String>> = OnceLock::new();
-        match SHARED.get_or_init(|| Pair::start(Setup::default())) {
+        match SHARED.get_or_init(|| Pair::start(Setup::default().argument("--failures-per-address", "1000"))) {
             Ok(pair) => Self::new(Processes::Shared(pair)),
             Err(error) => panic!("{error}"),
         }

@@ -1,0 +1,166 @@
+//! Failures are counted by all services together.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::{
+    harness::{App, Call, Op, Reply, User, Via, unique, valid},
+    postgres_server::{PostgresServer, is_wanted},
+    stage::{Replicas, is_unavailable, until},
+};
+
+/// As many failures as this are free in these tests.
+const NAME: usize = 10;
+const ADDRESS: usize = 20;
+const GOOD_ADDRESS: usize = 60;
+/// How many call at once.
+const AT_ONCE: usize = 24;
+
+/// So many services with low limits behind one proxy, so that a test can say where a call comes from; and the name of their database.
+async fn low(number: usize) -> Option<(Arc<Replicas>, String)> {
+    if !is_wanted() {
+        return None;
+    }
+    let url = PostgresServer::shared().database();
+    let low = |_, mut setup: crate::harness::Setup| {
+        setup.trusted_hops = 1;
+        setup
+            .argument("--failures-per-name", &NAME.to_string())
+            .argument("--failures-per-address", &ADDRESS.to_string())
+            .argument("--failures-per-good-address", &GOOD_ADDRESS.to_string())
+    };
+    let replicas = Replicas::at(number, |_| url.clone(), low).await;
+    let name = url.rsplit('/').next().expect("the name of the database").to_owned();
+    Some((Arc::new(replicas), name))
+}
+
+fn sign_in(name: &str, password: &str, address: &str) -> Call {
+    Call::new(Op::SignIn).with("userName", name).with("password", password).header("x-forwarded-for", address)
+}
+
+fn right(user: &User, address: &str) -> Call {
+    sign_in(&user.name, &user.password, address)
+}
+
+fn is_limited(reply: &Reply) -> bool {
+    reply.body["code"] == 100_106_429
+}
+
+/// How many of these calls, several at a time and by Envoy at all services, are looked at.
+async fn looked_at(replicas: &Arc<Replicas>, calls: impl Iterator<Item = Call>) -> usize {
+    let mut callers = JoinSet::new();
+    let mut calls = calls.fuse();
+    let mut looked_at = 0;
+    loop {
+        if let Some(call) = calls.next() {
+            let replicas = Arc::clone(replicas);
+            callers.spawn(async move { replicas.world(0).call(Via::Envoy, &call).await });
+            if callers.len() < AT_ONCE {
+                continue;
+            }
+        }
+        let Some(done) = callers.join_next().await else { return looked_at };
+        let reply = done.expect("every call is answered");
+        if !is_limited(&reply) {
+            assert!(matches!(reply.body["code"].as_u64(), Some(100_106_211 | 100_106_401)), "{}", reply.text);
+            looked_at += 1;
+        }
+    }
+}
+
+/// One service allows so many, and a little time passes meanwhile.
+fn is_about(free: usize, looked_at: usize) -> bool {
+    (free..=free + free / 10).contains(&looked_at)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p10_three_services_let_no_more_wrong_passwords_pass_than_one_and_a_lock_shows_at_each_at_once() {
+    let Some((replicas, _)) = low(3).await else { return };
+    let user = replicas.world(1).user().await;
+    for name in [&user.name, &unique("nobody")] {
+        let calls = (0..6 * NAME).map(|n| sign_in(name, "wrong password", &format!("192.0.2.{n}")));
+        let looked_at = looked_at(&replicas, calls).await;
+        assert!(is_about(NAME, looked_at), "{looked_at} for a name");
+    }
+    // The right one is not looked at either, whatever service it comes to.
+    for world in &replicas.worlds {
+        assert!(is_limited(&world.call(Via::Native, &right(&user, "")).await));
+    }
+    let calls = (0..6 * ADDRESS).map(|n| sign_in(&unique(&format!("n{n}")), "wrong password", "198.51.100.1"));
+    let looked_at = looked_at(&replicas, calls).await;
+    assert!(is_about(ADDRESS, looked_at), "{looked_at} from an address");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p10_three_services_let_no_more_wrong_signatures_pass_than_one() {
+    let Some((replicas, _)) = low(3).await else { return };
+    let app = replicas.world(0).app().await;
+    let wrong = |ak: &str| App { id: ak.to_owned(), secret: "wrong".into(), ..app.clone() };
+    for ak in [&app.id, &unique("nobody")] {
+        let calls = (0..4 * ADDRESS).map(|n| valid("x").by(wrong(ak).who()).header("x-forwarded-for", &format!("192.0.2.{n}")));
+        let looked_at = looked_at(&replicas, calls).await;
+        assert!(is_about(ADDRESS, looked_at), "{looked_at} of an app");
+    }
+    let calls = (0..4 * ADDRESS).map(|n| valid("x").by(wrong(&unique(&format!("n{n}"))).who()).header("x-forwarded-for", "198.51.100.1"));
+    let looked_at = looked_at(&replicas, calls).await;
+    assert!(is_about(ADDRESS, looked_at), "{looked_at} from an address");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p10_where_a_user_is_known_to_one_service_he_is_known_to_all() {
+    let Some((replicas, _)) = low(3).await else { return };
+    let user = replicas.world(1).user().await;
+    let world = replicas.world(0);
+    world.call(Via::Envoy, &right(&user, "192.0.2.1")).await.ok();
+    let guesses = |from: usize| {
+        let name = user.name.clone();
+        (from..from + 3 * NAME).map(move |n| sign_in(&name, "wrong password", &format!("198.51.100.{n}")))
+    };
+    assert!(is_about(NAME, looked_at(&replicas, guesses(0)).await));
+    // Envoy calls one service after the other: each is met at his address, and none lets a stranger in.
+    for _ in 0..2 * replicas.worlds.len() {
+        world.call(Via::Envoy, &right(&user, "192.0.2.1")).await.ok();
+        assert!(is_limited(&world.call(Via::Envoy, &right(&user, "203.0.113.1")).await));
+    }
+    // The address has a high ceiling at all of them, and one for all.
+    let calls = (0..3 * GOOD_ADDRESS).map(|n| sign_in(&unique(&format!("n{n}")), "wrong password", "192.0.2.1"));
+    let looked_at = looked_at(&replicas, calls).await;
+    // One comes back each second, and these took some.
+    assert!((GOOD_ADDRESS..GOOD_ADDRESS + 30).contains(&looked_at), "{looked_at}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_signature_and_a_question_about_a_token_ask_nothing_of_the_counts() {
+    let Some((replicas, database)) = low(1).await else { return };
+    let world = replicas.world(0);
+    let (app, _, _, tokens) = world.family().await;
+    let call = valid(&tokens.access).by(app.who());
+    assert!(world.call(Via::Envoy, &call).await.valid());
+    PostgresServer::shared().psql(&database, "ALTER TABLE counts RENAME TO counts_of_before");
+    for _ in 0..20 {
+        assert!(world.call(Via::Envoy, &call).await.valid());
+    }
+    let wrong = App { secret: "wrong".into(), ..app };
+    assert!(is_unavailable(&world.call(Via::Envoy, &valid(&tokens.access).by(wrong.who())).await), "nobody guesses uncounted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d9_failures_leave_a_bounded_number_of_rows_for_each_address_and_none_once_their_time_is_over() {
+    let Some((replicas, database)) = low(1).await else { return };
+    let rows = || PostgresServer::shared().psql(&database, "SELECT COUNT(*) FROM counts").parse::<usize>().expect("a number");
+    let before = rows();
+    let calls = (0..10 * ADDRESS).map(|n| sign_in(&unique(&format!("n{n}")), "wrong password", "198.51.100.1"));
+    looked_at(&replicas, calls).await;
+    let app = replicas.world(0).app().await;
+    let calls = (0..10 * ADDRESS).map(|n| {
+        let nobody = App { id: unique(&format!("n{n}")), secret: "wrong".into(), ..app.clone() };
+        valid("x").by(nobody.who()).header("x-forwarded-for", "198.51.100.1")
+    });
+    looked_at(&replicas, calls).await;
+    // Two for each name and one for each access key that was looked at, and one each for the address; some more came back meanwhile.
+    let left = rows() - before;
+    assert!((3 * ADDRESS..=3 * (ADDRESS + ADDRESS / 10) + 4).contains(&left), "{left} rows");
+    PostgresServer::shared().psql(&database, "UPDATE counts SET until = 0");
+    until("they are removed", async || rows() == 0).await;
+}

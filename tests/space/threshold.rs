@@ -1,0 +1,73 @@
+//! When the embedded store moves to new files: not before it is worth it, and then for certain.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use supos_auth::{
+    core::{
+        model::Code,
+        secret::{BearerHash, random_bytes},
+    },
+    store::{Maintenance as _, Space, Transfer as _, UserStore as _, record::Record, sled::SledStore},
+};
+use tempfile::TempDir;
+
+use crate::stores::{self, app, code, now, session, user};
+
+const MIB: u64 = 1 << 20;
+
+/// A store with so many codes of about 3 KiB, opened anew, so that it is looked at whether moving is worth it.
+async fn with_codes(folder: &Path, number: usize) -> Arc<SledStore> {
+    let store = stores::open(folder, 1).await;
+    let session = session(&user(0));
+    for _ in 0..number / 500 {
+        let codes = (0..500).map(|_| {
+            let hash = BearerHash::from_bytes(random_bytes().expect("randomness"));
+            let code = Code {
+                redirect_uri: format!("https://app.example/{}", "x".repeat(2000)),
+                scope: "y".repeat(1000),
+                ..code(&session, &app("shop"))
+            };
+            Record::Code { hash, code }
+        });
+        store.import(codes.collect()).await.expect("stored");
+    }
+    reopened(folder, store).await
+}
+
+async fn reopened(folder: &Path, store: Arc<SledStore>) -> Arc<SledStore> {
+    store.flush().await.expect("flushed");
+    drop(Arc::into_inner(store).expect("nobody else has it"));
+    Arc::new(SledStore::open(folder).expect("it opens"))
+}
+
+async fn purge(store: &SledStore) {
+    while store.purge(now().after(Duration::from_hours(1))).await.expect("purged") > 0 {}
+}
+
+async fn looks(store: &SledStore) -> Space {
+    store.give_space_back().await.expect("looked").expect("it sees to its space")
+}
+
+#[tokio::test]
+async fn a_store_moves_to_new_files_when_most_of_what_they_take_is_gone_and_not_before() {
+    let folder = TempDir::new().expect("a folder");
+    // Some garbage is worth nothing, however much larger it is than what lives.
+    let store = with_codes(folder.path(), 2_000).await;
+    purge(&store).await;
+    let store = reopened(folder.path(), store).await;
+    let space = looks(&store).await;
+    assert!(space.given_back.is_none() && space.bytes > 4 * MIB, "{space:?}");
+
+    // Nor is much that lives.
+    let folder = TempDir::new().expect("a folder");
+    let store = with_codes(folder.path(), 16_000).await;
+    let space = looks(&store).await;
+    assert!(space.given_back.is_none() && space.bytes > 40 * MIB, "{space:?}");
+
+    // Much that is gone is given back.
+    purge(&store).await;
+    let store = reopened(folder.path(), store).await;
+    let space = looks(&store).await;
+    assert!(space.given_back.is_some_and(|bytes| bytes > 30 * MIB) && space.bytes < 8 * MIB, "{space:?}");
+    assert_eq!(store.users(None, 2).await.expect("listed").len(), 1, "what lives is there");
+}
