@@ -152,7 +152,7 @@ impl Pass {
         let placeholder = |value: &sled::IVec| if value.is_empty() { sled::IVec::from(&[0]) } else { sled::IVec::default() };
         match (self, place) {
             (Self::Outline, 0 | 2 | 15) => Some(placeholder(&value)),
-            (Self::Outline, _) => (place % 2 == 0).then_some(value),
+            (Self::Outline, _) => place.is_multiple_of(2).then_some(value),
             (Self::Fill, 15) => None,
             (Self::Fill | Self::Complete, _) => Some(value),
         }
