@@ -8,7 +8,12 @@ mod logouts;
 mod master_key;
 mod restore;
 
-use std::{error::Error, path::Path, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -125,8 +130,22 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
         Ok(Err(error)) => return Err(format!("the last writes may not be on disk: {error}").into()),
         Err(_) => return Err("the last writes may not be on disk: the disk does not answer".into()),
     }
+    drop((gate, core));
+    if let StorePlace::Sled = args.store.place()? {
+        prepare_next_start(args.data_dir).await;
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Has the next start find the embedded store quick to open. Everything is on disk by then, so that there is nothing to lose.
+async fn prepare_next_start(data_dir: PathBuf) {
+    let prepare = tokio::task::spawn_blocking(move || SledStore::prepare_to_open(&data_dir));
+    match timeout(DRAIN, prepare).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::warn!("the next start may take longer: {error}"),
+        Ok(Err(_)) | Err(_) => tracing::warn!("the next start may take longer"),
+    }
 }
 
 /// Opens the store and builds the core on it. A new store gets its root key, its first users and its first signing key.

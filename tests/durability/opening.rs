@@ -183,3 +183,21 @@ fn h18_the_store_is_not_opened_by_two_processes_that_start_at_once() {
         service.kill();
     }
 }
+
+/// sled's notes of where everything is, which a start begins from.
+fn notes(world: &World) -> Vec<String> {
+    let files = fs::read_dir(world.data().join("store")).expect("a store").flatten();
+    files.filter_map(|file| file.file_name().into_string().ok()).filter(|name| name.starts_with("snap.")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_after_a_stop_does_not_read_what_was_written_before() {
+    let mut world = World::own(kills::setup()).await;
+    world.signed_in().await;
+    world.terminate();
+    let before = notes(&world);
+    assert_eq!(before.len(), 1, "{before:?}");
+    // A start that reads more than was noted notes it.
+    world.restart(|_| ());
+    assert_eq!(notes(&world), before);
+}

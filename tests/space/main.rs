@@ -5,6 +5,7 @@
 mod harness;
 mod leftovers;
 mod measure;
+mod million;
 mod nobody;
 mod threshold;
 

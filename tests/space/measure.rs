@@ -35,14 +35,19 @@ pub(crate) fn size(folder: &Path) -> u64 {
         .sum()
 }
 
-/// The memory that this process has, in bytes.
-pub(crate) fn memory() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+/// The memory that a process has, in bytes: its id, or `self`.
+pub(crate) fn memory(process: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
 
-fn session(number: u64) -> [Record; 2] {
+/// How many sessions are to be measured: `SESSIONS`.
+pub(crate) fn wished_for(otherwise: u64) -> u64 {
+    std::env::var("SESSIONS").map_or(otherwise, |count| count.parse().expect("a number"))
+}
+
+pub(crate) fn session(number: u64) -> [Record; 2] {
     let id = SessionId::from_bytes(random_bytes().expect("randomness"));
     let now = Timestamp::from_millis(1_800_000_000_000 + number);
     let session = Session {
@@ -68,42 +73,43 @@ fn session(number: u64) -> [Record; 2] {
     [Record::Session(session), Record::Family { session: id, number: 0, family }]
 }
 
-#[tokio::test]
-#[ignore = "takes minutes; cargo test --release --test space -- --ignored --nocapture cost"]
-async fn cost_of_sessions() {
-    let count: u64 = std::env::var("SESSIONS").map_or(100_000, |count| count.parse().expect("a number"));
-    let folder = TempDir::new().expect("a folder");
-    let store = SledStore::open(folder.path()).expect("a store");
-    let begun = Instant::now();
-    for batch in 0..count / 500 {
-        let records = (0..500).flat_map(|number| session(batch * 500 + number)).collect();
-        store.import(records).await.expect("stored");
-    }
-    println!(
-        "{count} sessions made in {:?}: {} bytes of disk each, {} MiB of memory",
-        begun.elapsed(),
-        size(folder.path()) / count,
-        memory() >> 20
-    );
-    drop(store);
-    let begun = Instant::now();
-    let store = SledStore::open(folder.path()).expect("a store");
-    println!("opened in {:?}: {} bytes of disk each, {} MiB of memory", begun.elapsed(), size(folder.path()) / count, memory() >> 20);
-    drop(store);
+/// What goes on beside the calls.
+#[derive(Clone, Copy, Debug)]
+enum Beside {
+    Nothing,
+    Compaction,
+    Backup,
 }
 
-/// How long calls wait while a backup is taken and while the store moves, beside how long they wait otherwise.
+impl Beside {
+    async fn run(self, store: &SledStore) {
+        match self {
+            Self::Nothing => tokio::time::sleep(Duration::from_secs(5)).await,
+            Self::Compaction => {
+                let space = store.give_space_back().await.expect("looked at");
+                assert!(space.is_some_and(|space| space.given_back.is_some()), "there was nothing to give back");
+            }
+            Self::Backup => {
+                let (to, mut from) = mpsc::channel(4);
+                let receive = async { while from.recv().await.is_some() {} };
+                tokio::join!(store.export(to), receive).0.expect("exported");
+            }
+        }
+    }
+}
+
+/// How long calls wait while the store moves to new files and while a backup is taken, beside how long they wait otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures; cargo test --release --test space -- --ignored --nocapture waits"]
-async fn waits_of_calls_during_a_backup() {
-    let count: u64 = std::env::var("SESSIONS").map_or(100_000, |count| count.parse().expect("a number"));
+async fn waits_of_calls_during_a_compaction_and_a_backup() {
+    let count = wished_for(100_000);
     let folder = TempDir::new().expect("a folder");
     let store = Arc::new(SledStore::open(folder.path()).expect("a store"));
     store.set_identity(Identity { origin: Origin::Production, root: Sealed::from_bytes(vec![1; 44]) }).await.expect("stored");
     for batch in 0..count / 500 {
         store.import((0..500).flat_map(|number| session(batch * 500 + number)).collect()).await.expect("stored");
     }
-    for during_backup in [false, true, false, true] {
+    for beside in [Beside::Nothing, Beside::Compaction, Beside::Nothing, Beside::Backup] {
         let stop = Arc::new(AtomicBool::new(false));
         let callers: Vec<_> = (0..16)
             .map(|_| {
@@ -121,19 +127,7 @@ async fn waits_of_calls_during_a_backup() {
             })
             .collect();
         let begun = Instant::now();
-        let mut records = 0;
-        if during_backup {
-            let (to, mut from) = mpsc::channel(4);
-            let export = store.export(to);
-            let receive = async {
-                while let Some(batch) = from.recv().await {
-                    records += batch.len();
-                }
-            };
-            tokio::join!(export, receive).0.expect("exported");
-        } else {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-        }
+        beside.run(&store).await;
         let took = begun.elapsed();
         stop.store(true, Ordering::Relaxed);
         let mut waits = Vec::new();
@@ -143,13 +137,13 @@ async fn waits_of_calls_during_a_backup() {
         waits.sort();
         let at = |share: usize| waits[(waits.len() - 1) * share / 1000];
         println!(
-            "backup {during_backup} ({records} records, {took:?}): {} writes, p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}, {} MiB",
+            "{beside:?} ({took:?}): {} writes, p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}, {} MiB",
             waits.len(),
             at(500),
             at(990),
             at(999),
             at(1000),
-            memory() >> 20
+            memory("self") >> 20
         );
         assert!(waits.last().is_some_and(|longest| *longest < Duration::from_secs(2)), "a call waited for 2 s");
     }

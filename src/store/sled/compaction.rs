@@ -14,6 +14,7 @@ use std::{
     ops::Bound,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -29,30 +30,40 @@ use crate::{core::Error, store::Space};
 const COPY: &str = "store.copy";
 /// What is whole and has not taken the place of the old files yet.
 pub(super) const NEXT: &str = "store.next";
+/// How many entries sled has in a leaf that is full.
+const LEAF: usize = 16;
 /// How many keys are copied between two steps.
-const BATCH: usize = 256;
-/// How much larger than that the files may be in any case, in bytes.
-const SLACK: u64 = 32 * 1024 * 1024;
-/// How many more keys than there were before have to be written before it is looked again.
+const BATCH: usize = LEAF * 16;
+/// How many batches are copied pass by pass before the next ones: enough that what the passes leave behind fills segments of sled's log
+/// of its own, which are used again as a whole.
+const WINDOW: usize = 64;
+/// Up to how many bytes it is not looked at all.
+const SMALL: u64 = 32 * 1024 * 1024;
+/// How many more keys than half of those that there were have to be written before it is looked again.
 const WRITES: u64 = 100_000;
+/// After how long it is looked again all the same.
+const LOOK_AFTER: Duration = Duration::from_mins(10);
 
 /// About how many bytes new files take for so many bytes of keys and values.
 const fn needed(bytes: u64) -> u64 {
-    bytes * 2
-}
-
-/// The most bytes that files may have for so many bytes of keys and values.
-const fn allowed(bytes: u64) -> u64 {
-    2 * needed(bytes) + SLACK
+    bytes + bytes / 4
 }
 
 /// What was found when it was looked last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Looked {
+    at: Instant,
     /// How many keys there were.
     keys: u64,
     /// How many had been written.
     written: u64,
+}
+
+impl Looked {
+    /// Whether so much may have changed since that it is worth it to look again.
+    fn is_old(&self, written: u64) -> bool {
+        written - self.written >= self.keys / 2 + WRITES || self.at.elapsed() >= LOOK_AFTER
+    }
 }
 
 /// When a store was looked at. Held while it is compacted.
@@ -123,31 +134,41 @@ fn count(tree: &sled::Tree) -> Result<(u64, u64), Error> {
     })
 }
 
-/// Which keys are copied.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What of a window is copied. Each writes to all its leaves, one after the other.
+#[derive(Clone, Copy, Debug)]
 enum Pass {
-    /// Every other one. sled halves a leaf that has become too large, and never fills it again when keys come in their order.
-    First,
-    /// Those that are not there yet: they fill the leaves.
-    Second,
+    /// The leaves: of what will be in one, as much as sled leaves in the lower half when it splits a leaf. Some of it without its value.
+    Outline,
+    /// All but one value of each leaf, in as many pieces as sled adds to a leaf before it writes it anew.
+    Fill,
+    /// What is missing. sled then writes each leaf whole.
+    Complete,
 }
 
-/// Copies some keys after `after`, and gives the last of them; none when that was all.
+impl Pass {
+    /// What is written for an entry, given its place in its leaf; none: nothing.
+    fn value(self, place: usize, value: sled::IVec) -> Option<sled::IVec> {
+        // Another value than the right one, or sled would not write that one.
+        let placeholder = |value: &sled::IVec| if value.is_empty() { sled::IVec::from(&[0]) } else { sled::IVec::default() };
+        match (self, place) {
+            (Self::Outline, 0 | 2 | 15) => Some(placeholder(&value)),
+            (Self::Outline, _) => place.is_multiple_of(2).then_some(value),
+            (Self::Fill, 15) => None,
+            (Self::Fill | Self::Complete, _) => Some(value),
+        }
+    }
+}
+
+/// Copies some keys after `after`, and gives the last of them; none when there were none.
 fn copy_some(from: &sled::Tree, to: &sled::Tree, after: &[u8], pass: Pass) -> Result<Option<Vec<u8>>, Error> {
-    let mut batch = sled::Batch::default();
     let mut last = None;
     for (at, entry) in from.range::<&[u8], _>((Bound::Excluded(after), Bound::Unbounded)).take(BATCH).enumerate() {
         let (key, value) = entry.map_err(unavailable)?;
-        last = Some(key.to_vec());
-        let wanted = match pass {
-            Pass::First => at % 2 == 0,
-            Pass::Second => !to.contains_key(&key).map_err(unavailable)?,
-        };
-        if wanted {
-            batch.insert(key, value);
+        if let Some(value) = pass.value(at % LEAF, value) {
+            to.insert(&key, value).map_err(unavailable)?;
         }
+        last = Some(key.to_vec());
     }
-    to.apply_batch(batch).map_err(unavailable)?;
     Ok(last)
 }
 
@@ -202,14 +223,13 @@ impl SledStore {
         let bytes = size(&self.folder.join(STORE));
         let space = Space { bytes, given_back: None };
         let written = self.writer.written();
-        let enough = looked.as_ref().is_none_or(|looked| written - looked.written >= looked.keys / 2 + WRITES);
-        if bytes <= SLACK || !enough {
+        if bytes <= SMALL || looked.as_ref().is_some_and(|looked| !looked.is_old(written)) {
             return Ok(space);
         }
         let tree = self.tree();
         let (keys, live) = blocking(move || count(&tree)).await?;
-        *looked = Some(Looked { keys, written });
-        if bytes <= allowed(live) {
+        *looked = Some(Looked { at: Instant::now(), keys, written });
+        if bytes <= 2 * needed(live) {
             return Ok(space);
         }
         tracing::info!(bytes, live, "the store takes much more room than it needs: compacting it");
@@ -227,21 +247,14 @@ impl SledStore {
         let to: sled::Tree = (*copy.db).clone();
         let (beside, tree) = (self.writer.beside.clone(), to.clone());
         self.writer.between_steps(move |_| (beside.mirror.set(Some(tree)), Wrote::Nothing)).await?;
-        for pass in [Pass::First, Pass::Second] {
-            let mut after = Vec::new();
-            loop {
-                let (to, beside) = (to.clone(), self.writer.beside.clone());
-                let some = move |from: &sled::Tree| {
-                    let copied = match beside.mirror.get() {
-                        Some(_) => copy_some(from, &to, &after, pass),
-                        None => Err(Error::StoreUnavailable("a step could not be written to the copy".into())),
-                    };
-                    (copied, Wrote::Nothing)
-                };
-                match self.writer.between_steps(some).await?? {
-                    Some(last) => after = last,
-                    None => break,
-                }
+        let mut begin = Vec::new();
+        loop {
+            self.copy_window(&to, &begin, Pass::Outline, WINDOW).await?;
+            // What is outlined last is outlined again with what follows: until that has begun, sled has not split its leaf off.
+            self.copy_window(&to, &begin, Pass::Fill, WINDOW - 1).await?;
+            match self.copy_window(&to, &begin, Pass::Complete, WINDOW - 1).await? {
+                Some(end) => begin = end,
+                None => break,
             }
         }
         // Most of it goes to disk here, while steps go on, and what little comes after it between two of them.
@@ -254,6 +267,26 @@ impl SledStore {
         self.writer.between_steps(put_in_force).await??;
         let folder = self.folder.clone();
         blocking(move || settle(&folder)).await
+    }
+
+    /// Copies so many batches of keys after `begin`, and gives the last key; none when no keys are left.
+    async fn copy_window(&self, to: &sled::Tree, begin: &[u8], pass: Pass, batches: usize) -> Result<Option<Vec<u8>>, Error> {
+        let mut end = begin.to_vec();
+        for _ in 0..batches {
+            let (to, beside, after) = (to.clone(), self.writer.beside.clone(), end.clone());
+            let some = move |from: &sled::Tree| {
+                let copied = match beside.mirror.get() {
+                    Some(_) => copy_some(from, &to, &after, pass),
+                    None => Err(Error::StoreUnavailable("a step could not be written to the copy".into())),
+                };
+                (copied, Wrote::Nothing)
+            };
+            match self.writer.between_steps(some).await?? {
+                Some(last) => end = last,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(end))
     }
 }
 

@@ -98,6 +98,15 @@ impl SledStore {
         Self::open(folder)
     }
 
+    /// Has sled note where everything is in the store in `folder`, which nobody has open any more. It does so only when it opens one, and
+    /// reads all that was written since it did so last.
+    ///
+    /// # Errors
+    /// As [`SledStore::open_existing`].
+    pub fn prepare_to_open(folder: &Path) -> Result<(), Error> {
+        Self::open_existing(folder).map(drop)
+    }
+
     /// Opens the store at `path`.
     fn open_at(folder: &Path, path: &Path, folder_lock: File) -> Result<Self, Error> {
         remove_half_written_snapshots(path)?;

@@ -7,6 +7,9 @@ use crate::core::Error;
 /// The longest record: longer ones could make sled keep a whole leaf in a file of its own, which it never syncs.
 pub(super) const MAX_RECORD: usize = 4096;
 
+/// How many keys a step may write before sled is helped to free what they replace.
+const MANY: usize = 256;
+
 /// What is put, and what is removed.
 pub(super) type Writes = Vec<(sled::IVec, Option<sled::IVec>)>;
 
@@ -80,6 +83,13 @@ impl<'a> Txn<'a> {
             }
         }
         self.tree.apply_batch(batch).map_err(unavailable)?;
+        if self.writes.len() > MANY {
+            // With each call sled frees a little of what earlier ones have replaced. Calls that replace much at once would leave more and
+            // more of it: gigabytes, in the restore of a million sessions.
+            for (key, _) in &self.writes {
+                self.tree.contains_key(key).map_err(unavailable)?;
+            }
+        }
         Ok(self.writes)
     }
 }

@@ -71,11 +71,14 @@ async fn check(store: &SledStore, first: u64, end: u64) {
 async fn everything_moves_to_new_files_while_steps_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(SledStore::open(folder.path()).unwrap());
-    store.create_users((0..1000).map(|number| user(number * 2)).collect()).await.unwrap();
+    // More keys than one window has.
+    for begin in (0..9000).step_by(1000) {
+        store.create_users((begin..begin + 1000).map(|number| user(number * 2)).collect()).await.unwrap();
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let workers: Vec<_> =
-        [10_000, 20_000].map(|first| (first, tokio::spawn(come_and_go(Arc::clone(&store), Arc::clone(&stop), first, |_| ())))).into();
-    for _ in 0..4 {
+        [100_000, 200_000].map(|first| (first, tokio::spawn(come_and_go(Arc::clone(&store), Arc::clone(&stop), first, |_| ())))).into();
+    for _ in 0..2 {
         store.copy_all().await.unwrap();
         store.writer.beside.mirror.set(None);
     }
