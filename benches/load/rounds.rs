@@ -283,9 +283,7 @@ impl<'a> Stage<'a> {
         let native = Place::Grpc(self.service.grpc);
         let edge = Place::Socket(self.service.edge.clone());
         let (place, script, watched) = match what {
-            What::EmptyNothingSent => {
-                (Place::Grpc(self.ceiling.grpc), scripts::again(empty, callers, scripts::is_empty), vec![ceiling])
-            }
+            What::EmptyNothingSent => (Place::Grpc(self.ceiling.grpc), scripts::again(empty, callers, scripts::is_empty), vec![ceiling]),
             What::Empty | What::EmptyOfMany | What::EmptyOnSocket => {
                 let sent = scripts::empty_like(&self.sent_by(of)?);
                 let place =

@@ -1,6 +1,6 @@
 //! What every call goes through: who calls, with what, how long it may take, one line in the log, one count in the metrics.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::{Handle, RuntimeMetrics},
@@ -254,19 +254,22 @@ impl Gate {
         let rpc = call.rpc;
         let begun = Instant::now();
         let mut who = String::from("nobody");
-        let judged = async {
-            // Administrators are let: they may be about to see to it.
-            if call.schemes == Schemes::Interface && self.runtime.global_queue_depth() > MOST_READY {
-                return Err(Error::Busy { retry_after: COME_BACK });
-            }
-            if self.switched_off.contains(&rpc) {
-                return Err(Error::NotOffered);
-            }
-            let caller = Caller::identify(&self.core, &self.refusals, call).await?;
-            who = caller.to_string();
-            work(caller).await
+        let outcome = {
+            // Where it is, so that it is not moved about.
+            let judged = pin!(async {
+                // Administrators are let: they may be about to see to it.
+                if call.schemes == Schemes::Interface && self.runtime.global_queue_depth() > MOST_READY {
+                    return Err(Error::Busy { retry_after: COME_BACK });
+                }
+                if self.switched_off.contains(&rpc) {
+                    return Err(Error::NotOffered);
+                }
+                let caller = Caller::identify(&self.core, &self.refusals, call).await?;
+                who = caller.to_string();
+                work(caller).await
+            });
+            timeout(TIME_LIMIT, judged).await.unwrap_or(Err(Error::Timeout))
         };
-        let outcome = timeout(TIME_LIMIT, judged).await.unwrap_or(Err(Error::Timeout));
         note(rpc, &who, call.address, outcome.as_ref().err(), begun.elapsed());
         outcome
     }
