@@ -108,7 +108,7 @@ impl Query {
             line.insert(name.to_ascii_lowercase(), value);
         }
         let line: Vec<_> = line.into_iter().collect();
-        let Some(operation) = operation else { return Ok(line) };
+        let Some(operation) = operation.filter(|_| !line.is_empty()) else { return Ok(line) };
         let parameters: Vec<String> = operation.parameters.iter().flat_map(|name| [name.to_ascii_lowercase(), snake_case(name)]).collect();
         for (at, (name, value)) in line.iter().enumerate() {
             // Whether the value, read on, is the next parameters of another request.
@@ -229,10 +229,10 @@ impl Canonical {
         let query = query.line(operation)?.into_iter().map(|(name, value)| (name, value.clone())).collect();
         let mut signed: Vec<(String, String)> = Vec::new();
         for (name, value) in headers {
-            let name = name.to_ascii_lowercase();
-            if !name.starts_with(PREFIX) {
+            if !name.get(..PREFIX.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(PREFIX)) {
                 continue;
             }
+            let name = name.to_ascii_lowercase();
             // Other headers' names are the caller's own words, which an answer does not repeat.
             let shown = if name == DATE || name == NONCE { name.as_str() } else { "X-MC-" };
             let value = std::str::from_utf8(value).ok().filter(|value| !value.contains(';') && !value.chars().any(char::is_control));

@@ -183,7 +183,8 @@ impl Population {
         let user = user(user_of(session, self.sessions), None, self.made_at)?;
         // A token's times are those of its generation.
         let family = Family { rotated_at: now, ..family(session, self.made_at)? };
-        Ok(Grant { family_id: family_id(session), family, session: session_record(session, self.sessions, self.made_at), user })
+        let (id, session) = (family_id(session), session_record(session, self.sessions, self.made_at));
+        Ok(Grant { family_id: id, family: family.into(), session: session.into(), user: user.into() })
     }
 }
 

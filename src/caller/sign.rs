@@ -82,9 +82,10 @@ pub(super) async fn verify(
     source: &Source,
 ) -> Result<Option<SignedBy>, Error> {
     let canonical = canonical(call)?;
-    let texts = [canonical.text(Form::Usual), canonical.text(Form::App)];
+    // The usual form is this and a line feed.
+    let text = canonical.text(Form::App);
     let shown = credential.signature.unwrap_or_default();
-    let (app, matches) = core.check_signature(&credential.ak, [texts[0].as_bytes(), texts[1].as_bytes()], &shown).await?;
+    let (app, matches) = core.check_signature(&credential.ak, text.as_bytes(), &shown).await?;
     let right = matches & credential.signature.is_some() & app.as_ref().is_some_and(|app| app.enabled);
     let refuse = |reason| {
         refusals.note(&credential.ak, source.address, reason, canonical.clone());

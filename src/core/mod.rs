@@ -40,7 +40,7 @@ use self::{
     password::Hasher,
     seal::Vault,
     secret::Secret,
-    signatures::StandIn,
+    signatures::{OpenedSecrets, StandIn},
     throttle::Throttle,
     usage::Usage,
 };
@@ -84,6 +84,8 @@ pub struct Core {
     pub throttle: Arc<Throttle>,
     /// The app that is worked on where there is none.
     pub stand_in: StandIn,
+    /// The secrets of apps that have signed lately.
+    pub opened: OpenedSecrets,
     /// Who counts what apps should not do any more.
     pub usage: Usage,
     /// Who speaks to third-party authorities.

@@ -1,13 +1,22 @@
 //! Checking what an app has signed (docs/api.md, "Sign"). What is signed is in [`crate::sign`].
 
 use std::{
+    fmt,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time, hmac};
+use quick_cache::sync::Cache;
 
-use super::{Core, Error, apps::secret_purpose, clock::Timestamp, ids::AppId, model::App, secret::BearerHash};
+use super::{
+    Core, Error,
+    apps::secret_purpose,
+    clock::Timestamp,
+    ids::AppId,
+    model::{App, AppSecret},
+    secret::BearerHash,
+};
 
 /// How far the date of a signature may be from the service's clock.
 pub const DATE_WINDOW: Duration = Duration::from_mins(5);
@@ -31,19 +40,60 @@ impl StandIn {
     }
 }
 
+/// How many apps' secrets are kept open.
+const OPENED: usize = 1024;
+
+/// The secrets of an app as they are stored, and what they sign with.
+struct SigningSecrets {
+    sealed: Vec<AppSecret>,
+    keys: [hmac::Key; MAX_SECRETS],
+}
+
+impl SigningSecrets {
+    /// Whether one of the live secrets has signed the text, or the text and a line feed. Takes as long whatever is the case.
+    fn match_one(&self, text: &[u8], shown: &Signature) -> bool {
+        let mut matches = false;
+        for (slot, key) in self.keys.iter().enumerate() {
+            let mut without = hmac::Context::with_key(key);
+            without.update(text);
+            let mut with = without.clone();
+            with.update(b"\n");
+            for signature in [without.sign(), with.sign()] {
+                matches |= constant_time::verify_slices_are_equal(signature.as_ref(), shown).is_ok() & (slot < self.sealed.len());
+            }
+        }
+        matches
+    }
+}
+
+/// Secrets of apps that have signed lately, opened: to open them at each call takes longer than to check what they sign.
+pub struct OpenedSecrets(Cache<AppId, Arc<SigningSecrets>>);
+
+impl Default for OpenedSecrets {
+    fn default() -> Self {
+        Self(Cache::new(OPENED))
+    }
+}
+
+impl fmt::Debug for OpenedSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenedSecrets(…)")
+    }
+}
+
 impl Core {
-    /// The app of this id, and whether `shown` is the signature of one of the texts with one of its live secrets. An app that is not there
-    /// takes as much work as one that is, and an app with one secret as one with two.
+    /// The app of this id, and whether `shown` is the signature of the text, or of the text and a line feed, with one of its live secrets. An
+    /// app that is not there takes as much work as one that is, and an app with one secret as one with two.
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`], also when a secret cannot be opened.
-    pub async fn check_signature(&self, ak: &str, texts: [&[u8]; 2], shown: &Signature) -> Result<(Option<Arc<App>>, bool), Error> {
+    pub async fn check_signature(&self, ak: &str, text: &[u8], shown: &Signature) -> Result<(Option<Arc<App>>, bool), Error> {
         let app = match AppId::new(ak) {
             Some(id) => self.store.app(&id).await?,
             None => None,
         };
         if let Some(app) = app {
-            let matches = self.signature_matches(Some(app.as_ref()), texts, shown)?;
+            let matches = self.signing_secrets(Some(&app))?.match_one(text, shown);
             return Ok((Some(app), matches));
         }
         let stand_in = match self.stand_in.get() {
@@ -58,26 +108,29 @@ impl Core {
                 first
             }
         };
-        self.signature_matches(stand_in.as_deref(), texts, shown)?;
+        self.signing_secrets(stand_in.as_deref())?.match_one(text, shown);
         Ok((None, false))
     }
 
-    fn signature_matches(&self, app: Option<&App>, texts: [&[u8]; 2], shown: &Signature) -> Result<bool, Error> {
-        let secrets = app.map(|app| app.secrets.as_slice()).unwrap_or_default();
-        let mut matches = false;
-        for slot in 0..MAX_SECRETS {
-            let live = secrets.get(slot);
-            let secret = match live {
+    /// The secrets of an app, opened; where it has fewer than it may, another one that nobody knows.
+    fn signing_secrets(&self, app: Option<&App>) -> Result<Arc<SigningSecrets>, Error> {
+        let sealed = app.map(|app| app.secrets.as_slice()).unwrap_or_default();
+        let known = app.and_then(|app| self.opened.0.get(&app.id));
+        if let Some(known) = known.filter(|known| known.sealed == sealed) {
+            return Ok(known);
+        }
+        let open = |slot: usize| {
+            let secret = match sealed.get(slot) {
                 Some(live) => self.vault.open_sealed(&secret_purpose(&live.id), &live.sealed)?,
                 None => self.vault.open_decoy()?,
             };
-            let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-            for text in texts {
-                // In constant time.
-                matches |= hmac::verify(&key, text, shown).is_ok() & live.is_some();
-            }
+            Ok(hmac::Key::new(hmac::HMAC_SHA256, &secret))
+        };
+        let secrets = Arc::new(SigningSecrets { sealed: sealed.to_vec(), keys: [open(0)?, open(1)?] });
+        if let Some(app) = app {
+            self.opened.0.insert(app.id.clone(), Arc::clone(&secrets));
         }
-        Ok(matches)
+        Ok(secrets)
     }
 
     /// Uses up a signature: gives true once, to one caller, and false ever after, for as long as its date would be taken.

@@ -20,8 +20,9 @@ use std::{
 use super::{
     STORE, SledStore,
     acknowledged::Acknowledged,
+    batch::apply,
     io_error, open_files, sync,
-    txn::unavailable,
+    txn::{Writes, unavailable},
     writer::{Files, Wrote},
 };
 use crate::{core::Error, store::Space};
@@ -84,16 +85,9 @@ impl Mirror {
     }
 
     /// Writes a step to the copy, too. When that fails there is no copy any more, and nothing else is lost.
-    pub(super) fn write(&self, writes: &[(sled::IVec, Option<sled::IVec>)]) {
+    pub(super) fn write(&self, writes: &Writes) {
         let Some(tree) = self.get() else { return };
-        let mut batch = sled::Batch::default();
-        for (key, value) in writes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        if let Err(error) = tree.apply_batch(batch) {
+        if let Err(error) = apply(&tree, writes) {
             tracing::warn!("the store cannot be compacted now: {error}");
             self.set(None);
         }

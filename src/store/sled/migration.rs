@@ -3,12 +3,14 @@
 //! Each change of the format is one step from one number to the next. A step works in small batches, and does no harm when it is done
 //! twice: after a kill in the middle the next start begins it anew. The number is written when all of a step is on disk.
 
-use std::{fs::File, ops::Bound};
+use std::{fs::File, ops::Bound, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    FORMAT, keys,
+    FORMAT,
+    batch::{Batch, apply},
+    keys,
     txn::{Txn, decode, get, unavailable},
 };
 use crate::core::{
@@ -58,9 +60,10 @@ fn set_format(db: &sled::Db, file: &File, format: u32) -> Result<(), Error> {
 }
 
 fn write(db: &sled::Db, step: impl FnOnce(&mut Txn<'_>) -> Result<(), Error>) -> Result<(), Error> {
-    let mut txn = Txn::new(db);
+    let mut batch = Batch::new((**db).clone(), Arc::default());
+    let mut txn = Txn::new(&mut batch);
     step(&mut txn)?;
-    txn.apply()?;
+    apply(db, &txn.into_writes())?;
     db.flush().map_err(unavailable)?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod accounts;
 mod acknowledged;
 mod authorities;
+mod batch;
 mod compaction;
 mod keys;
 mod logouts;

@@ -2,36 +2,34 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::batch::Batch;
 use crate::core::Error;
 
 /// The longest record: longer ones could make sled keep a whole leaf in a file of its own, which it never syncs.
 pub(super) const MAX_RECORD: usize = 4096;
-
-/// How many keys a step may write before sled is helped to free what they replace.
-const MANY: usize = 256;
 
 /// What is put, and what is removed.
 pub(super) type Writes = Vec<(sled::IVec, Option<sled::IVec>)>;
 
 /// What a step reads from and writes to. What it writes is seen once the whole step is done.
 pub(super) struct Txn<'a> {
-    tree: &'a sled::Tree,
+    batch: &'a mut Batch,
     writes: Writes,
     /// How many more calls are owed to apps once this is done.
     pub(super) owed: i64,
 }
 
 impl<'a> Txn<'a> {
-    pub(super) fn new(tree: &'a sled::Tree) -> Self {
-        Self { tree, writes: Vec::new(), owed: 0 }
+    pub(super) fn new(batch: &'a mut Batch) -> Self {
+        Self { batch, writes: Vec::new(), owed: 0 }
     }
 
     pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
-        get(self.tree, key)
+        self.batch.get(key)?.map(|value| decode(&value)).transpose()
     }
 
     pub(super) fn has(&self, key: &[u8]) -> Result<bool, Error> {
-        self.tree.contains_key(key).map_err(unavailable)
+        Ok(self.batch.get(key)?.is_some())
     }
 
     pub(super) fn put<T: Serialize>(&mut self, key: &[u8], value: &T) -> Result<(), Error> {
@@ -51,46 +49,46 @@ impl<'a> Txn<'a> {
         self.writes.push((key.into(), None));
     }
 
-    pub(super) fn keys(&self, prefix: &[u8]) -> impl Iterator<Item = Result<sled::IVec, Error>> + use<> {
-        self.tree.scan_prefix(prefix).keys().map(|key| key.map_err(unavailable))
+    pub(super) fn keys(&mut self, prefix: &[u8]) -> Keys {
+        Keys::of(self.batch.settled().map(|tree| tree.scan_prefix(prefix)))
     }
 
-    pub(super) fn keys_until(&self, from: &[u8], until: &[u8]) -> impl Iterator<Item = Result<sled::IVec, Error>> + use<> {
-        self.tree.range(from.to_vec()..until.to_vec()).keys().map(|key| key.map_err(unavailable))
+    pub(super) fn keys_until(&mut self, from: &[u8], until: &[u8]) -> Keys {
+        Keys::of(self.batch.settled().map(|tree| tree.range(from.to_vec()..until.to_vec())))
     }
 
-    /// Whether the step writes nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+    /// What the step has put and removed.
+    pub(super) fn into_writes(self) -> Writes {
+        self.writes
     }
 
-    pub(super) fn tree(&self) -> &sled::Tree {
-        self.tree
+    /// Adds what the step has put and removed to what others have, as one, and gives its number; none when it writes nothing.
+    pub(super) fn finish(self) -> Result<Option<u64>, Error> {
+        if self.writes.is_empty() { Ok(None) } else { self.batch.add(self.writes).map(Some) }
     }
+}
 
-    /// The keys that the step writes to.
-    pub(super) fn writes(&self) -> impl Iterator<Item = &[u8]> {
-        self.writes.iter().map(|(key, _)| key.as_ref())
+/// Keys of the tree, which has got what the steps before have written.
+pub(super) enum Keys {
+    Found(sled::Iter),
+    /// It could not get that.
+    Failed(Option<Error>),
+}
+
+impl Keys {
+    fn of(found: Result<sled::Iter, Error>) -> Self {
+        found.map_or_else(|error| Self::Failed(Some(error)), Self::Found)
     }
+}
 
-    /// Writes what the step has put and removed, as one, and gives it.
-    pub(super) fn apply(self) -> Result<Writes, Error> {
-        let mut batch = sled::Batch::default();
-        for (key, value) in &self.writes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
+impl Iterator for Keys {
+    type Item = Result<sled::IVec, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Found(found) => Some(found.next()?.map(|(key, _)| key).map_err(unavailable)),
+            Self::Failed(error) => error.take().map(Err),
         }
-        self.tree.apply_batch(batch).map_err(unavailable)?;
-        if self.writes.len() > MANY {
-            // With each call sled frees a little of what earlier ones have replaced. Calls that replace much at once would leave more and
-            // more of it: gigabytes, in the restore of a million sessions.
-            for (key, _) in &self.writes {
-                self.tree.contains_key(key).map_err(unavailable)?;
-            }
-        }
-        Ok(self.writes)
     }
 }
 

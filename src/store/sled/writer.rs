@@ -23,7 +23,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc as jobs, oneshot, watch};
 
-use super::{acknowledged::Acknowledged, compaction::Mirror, keys, records::Changes, snapshot::Snapshots, txn::Txn};
+use super::{acknowledged::Acknowledged, batch::Batch, compaction::Mirror, keys, records::Changes, snapshot::Snapshots, txn::Txn};
 use crate::core::Error;
 
 /// How many steps may wait. More are shed.
@@ -43,7 +43,15 @@ const SYNC_ACKNOWLEDGED_EVERY: Duration = Duration::from_secs(1);
 
 /// Sends the answer of a step, given whether what it wrote is on disk.
 type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
-type Job = Box<dyn FnOnce(&sled::Tree) -> (Answer, Wrote) + Send>;
+type Job = Box<dyn FnOnce(&mut Batch) -> (Answer, Wrote) + Send>;
+
+/// What the writer's thread is told.
+enum Told {
+    /// To run a step.
+    Run(Job),
+    /// That the other thread waits for what comes next.
+    Ready,
+}
 
 /// What a step has written.
 #[derive(Debug)]
@@ -85,9 +93,9 @@ impl Files {
 #[derive(Debug, Default)]
 pub(super) struct Beside {
     /// The number of the last step that wrote something.
-    steps: AtomicU64,
+    pub(super) steps: AtomicU64,
     /// How many keys have been written.
-    written: AtomicU64,
+    pub(super) written: AtomicU64,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) mirror: Mirror,
     pub(super) changes: Changes,
@@ -101,6 +109,8 @@ pub(super) fn in_force(current: &RwLock<sled::Tree>) -> sled::Tree {
     current.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
+/// Steps that share a flush.
+#[derive(Default)]
 struct Group {
     answers: Vec<Answer>,
     /// The last step that wrote something.
@@ -148,6 +158,8 @@ impl Progress {
 struct Shared {
     failed: AtomicBool,
     condition: watch::Sender<Condition>,
+    /// Whether the thread that syncs waits for what comes next.
+    ready: AtomicBool,
     writing: Progress,
     syncing: Progress,
 }
@@ -167,7 +179,7 @@ impl Shared {
 /// Runs the steps. When it is dropped the threads end, once everything that was asked of them is done.
 #[derive(Debug)]
 pub(super) struct Writer {
-    jobs: jobs::Sender<Job>,
+    jobs: jobs::Sender<Told>,
     shared: Arc<Shared>,
     pub(super) owed: Arc<Owed>,
     pub(super) beside: Arc<Beside>,
@@ -179,20 +191,24 @@ impl Writer {
         let (jobs, queue) = jobs::channel(QUEUE);
         let (groups, waiting) = mpsc::sync_channel(2);
         let (condition, _) = watch::channel(Condition::Well);
-        let shared =
-            Arc::new(Shared { failed: AtomicBool::default(), condition, writing: Progress::default(), syncing: Progress::default() });
+        let shared = Arc::new(Shared {
+            failed: AtomicBool::default(),
+            condition,
+            ready: AtomicBool::new(true),
+            writing: Progress::default(),
+            syncing: Progress::default(),
+        });
         let beside = Arc::new(Beside { steps: AtomicU64::new(files.acknowledged.step()), ..Beside::default() });
-        let of_writer = Arc::clone(&shared);
-        thread::Builder::new().name("store-write".into()).spawn(move || write(queue, &current, &groups, &of_writer))?;
-        let of_sync = Arc::clone(&shared);
-        thread::Builder::new().name("store-sync".into()).spawn(move || sync(&waiting, files, &of_sync))?;
+        let (of_writer, batch) = (Arc::clone(&shared), Batch::new(in_force(&current), Arc::clone(&beside)));
+        thread::Builder::new().name("store-write".into()).spawn(move || write(queue, batch, &current, &groups, &of_writer))?;
+        let (of_sync, writer) = (Arc::clone(&shared), jobs.downgrade());
+        thread::Builder::new().name("store-sync".into()).spawn(move || sync(&waiting, files, &of_sync, &writer))?;
         Ok(Self { jobs, shared, owed: Arc::new(owed), beside })
     }
 
     /// Ends the process when a step or a flush takes longer than `limit`.
     pub(super) fn watch(&self, limit: Duration) -> std::io::Result<()> {
         let (shared, jobs) = (Arc::downgrade(&self.shared), self.jobs.downgrade());
-        let beside = Arc::clone(&self.beside);
         thread::Builder::new().name("store-watch".into()).spawn(move || {
             let mut watchdog = Watchdog::default();
             loop {
@@ -200,13 +216,11 @@ impl Writer {
                 let (Some(shared), Some(jobs)) = (shared.upgrade(), jobs.upgrade()) else { return };
                 if watchdog.look(&shared, limit) {
                     // Nothing has been written for a while: whether that still can be is found out by trying.
-                    let beside = Arc::clone(&beside);
-                    let _ = jobs.try_send(Box::new(move |tree| {
-                        let mut txn = Txn::new(tree);
+                    let _ = jobs.try_send(Told::Run(Box::new(move |batch| {
+                        let mut txn = Txn::new(batch);
                         txn.put_raw(keys::PROBE, &[0_u8; 1][..]);
-                        let wrote = apply(txn, &beside).unwrap_or_else(|error| Wrote::Failed(error.to_string()));
-                        (Box::new(|_| ()), wrote)
-                    }));
+                        (Box::new(|_| ()), Wrote::of(txn.finish()))
+                    })));
                 }
             }
         })?;
@@ -220,16 +234,16 @@ impl Writer {
         F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let (owed, beside) = (Arc::clone(&self.owed), Arc::clone(&self.beside));
-        let job: Job = Box::new(move |tree| {
-            let mut txn = Txn::new(tree);
+        let owed = Arc::clone(&self.owed);
+        let job: Job = Box::new(move |batch| {
+            let mut txn = Txn::new(batch);
             let stepped = step(&mut txn);
             let newly_owed = txn.owed;
             let (outcome, wrote) = match stepped {
                 Err(error) => (Err(error), Wrote::Nothing),
-                Ok(value) => match apply(txn, &beside) {
-                    Ok(wrote) => (Ok(value), wrote),
+                Ok(value) => match txn.finish() {
                     Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
+                    done => (Ok(value), Wrote::of(done)),
                 },
             };
             let is_done = outcome.is_ok();
@@ -255,7 +269,12 @@ impl Writer {
         F: FnOnce(&sled::Tree) -> (T, Wrote) + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |tree| {
+        let job: Job = Box::new(move |batch| {
+            let tree = match batch.settled() {
+                Ok(tree) => tree,
+                // Whoever asked sees that nobody answers him.
+                Err(error) => return (Box::new(|_| ()), Wrote::Failed(error.to_string())),
+            };
             let (outcome, wrote) = work(tree);
             // Whoever asked may have gone.
             let answer: Answer = Box::new(move |synced| drop(reply.send(synced.map(|()| outcome))));
@@ -270,7 +289,7 @@ impl Writer {
     }
 
     async fn submit<T>(&self, job: Job, answer: oneshot::Receiver<T>) -> Result<T, Error> {
-        self.jobs.try_send(job).map_err(|refused| match refused {
+        self.jobs.try_send(Told::Run(job)).map_err(|refused| match refused {
             jobs::error::TrySendError::Full(_) => Error::Busy { retry_after: std::time::Duration::from_secs(1) },
             jobs::error::TrySendError::Closed(_) => Error::StoreUnavailable("the store is closed".into()),
         })?;
@@ -298,52 +317,78 @@ impl Writer {
     }
 }
 
-/// Writes what a step has collected, with its number.
-fn apply(mut txn: Txn<'_>, beside: &Beside) -> Result<Wrote, Error> {
-    if txn.is_empty() {
-        return Ok(Wrote::Nothing);
+impl Wrote {
+    /// What a step that was finished has written.
+    fn of(finished: Result<Option<u64>, Error>) -> Self {
+        match finished {
+            Ok(None) => Self::Nothing,
+            Ok(Some(number)) => Self::Step(number),
+            Err(error) => Self::Failed(error.to_string()),
+        }
     }
-    // Only the writer's thread counts.
-    let number = beside.steps.load(Ordering::Relaxed) + 1;
-    beside.steps.store(number, Ordering::Relaxed);
-    txn.put_raw(keys::STEP, &number.to_be_bytes());
-    beside.snapshots.keep(txn.tree(), txn.writes())?;
-    let writes = txn.apply()?;
-    beside.written.fetch_add(writes.len() as u64, Ordering::Relaxed);
-    writes.iter().for_each(|(key, _)| beside.changes.note(key));
-    beside.mirror.write(&writes);
-    Ok(Wrote::Step(number))
 }
 
-fn write(mut queue: jobs::Receiver<Job>, current: &RwLock<sled::Tree>, groups: &mpsc::SyncSender<Group>, shared: &Shared) {
-    while let Some(first) = queue.blocking_recv() {
-        let mut group = Group { answers: Vec::new(), last: None, moved: None, failure: None };
-        let mut next = Some(first);
-        while let Some(job) = next {
-            // sled panics on what it does not expect. The step's caller sees that nobody answers him.
-            let (answer, wrote) = if shared.failed.load(Ordering::Acquire) {
-                refuse(job)
-            } else {
-                let tree = in_force(current);
-                let run = || catch_unwind(AssertUnwindSafe(|| job(&tree)));
-                shared.writing.during(run).unwrap_or_else(|_| (Box::new(|_| ()), Wrote::Failed("a panic, see above".to_owned())))
-            };
-            group.answers.push(answer);
-            match wrote {
-                Wrote::Nothing => {}
-                Wrote::Step(number) => group.last = Some(number),
-                Wrote::Moved(files) => {
-                    *current.write().unwrap_or_else(PoisonError::into_inner) = files.tree();
-                    group.moved = Some(files);
+fn write(
+    mut queue: jobs::Receiver<Told>,
+    mut batch: Batch,
+    current: &RwLock<sled::Tree>,
+    groups: &mpsc::SyncSender<Group>,
+    shared: &Shared,
+) {
+    let mut group = Group::default();
+    loop {
+        let is_full = group.answers.len() >= GROUP;
+        let told = match if is_full { None } else { queue.try_recv().ok() } {
+            Some(told) => told,
+            // While the disk is at work more may come that shares the next flush.
+            None if is_full || (!group.answers.is_empty() && shared.ready.load(Ordering::Acquire)) => {
+                if hand_on(&mut batch, std::mem::take(&mut group), groups, shared).is_err() {
+                    return;
                 }
-                Wrote::Failed(cause) => group.failure = Some(cause),
+                continue;
             }
-            next = if group.answers.len() < GROUP { queue.try_recv().ok() } else { None };
-        }
-        if groups.send(group).is_err() {
-            return;
+            None => match queue.blocking_recv() {
+                Some(told) => told,
+                None => {
+                    let _ = hand_on(&mut batch, group, groups, shared);
+                    return;
+                }
+            },
+        };
+        let Told::Run(job) = told else { continue };
+        // sled panics on what it does not expect. The step's caller sees that nobody answers him.
+        let (answer, wrote) = if shared.failed.load(Ordering::Acquire) {
+            refuse(job)
+        } else {
+            let run = || catch_unwind(AssertUnwindSafe(|| job(&mut batch)));
+            shared.writing.during(run).unwrap_or_else(|_| (Box::new(|_| ()), Wrote::Failed("a panic, see above".to_owned())))
+        };
+        group.answers.push(answer);
+        match wrote {
+            Wrote::Nothing => {}
+            Wrote::Step(number) => group.last = Some(number),
+            Wrote::Moved(files) => {
+                batch.move_to(files.tree());
+                *current.write().unwrap_or_else(PoisonError::into_inner) = files.tree();
+                group.moved = Some(files);
+            }
+            Wrote::Failed(cause) => group.failure = Some(cause),
         }
     }
+}
+
+/// Puts what a group has written into the tree, and hands the group on to be brought to disk.
+fn hand_on(batch: &mut Batch, mut group: Group, groups: &mpsc::SyncSender<Group>, shared: &Shared) -> Result<(), mpsc::SendError<Group>> {
+    if !shared.failed.load(Ordering::Acquire) {
+        let settle = || catch_unwind(AssertUnwindSafe(|| batch.settle()));
+        match shared.writing.during(settle) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => group.failure = group.failure.or(Some(error.to_string())),
+            Err(_) => group.failure = group.failure.or(Some("a panic, see above".to_owned())),
+        }
+    }
+    shared.ready.store(false, Ordering::Release);
+    groups.send(group)
 }
 
 /// Drops a step unrun: its caller sees that the writer has gone.
@@ -352,13 +397,21 @@ fn refuse(job: Job) -> (Answer, Wrote) {
     (Box::new(|_| ()), Wrote::Nothing)
 }
 
-fn sync(waiting: &mpsc::Receiver<Group>, mut files: Files, shared: &Shared) {
+fn sync(waiting: &mpsc::Receiver<Group>, mut files: Files, shared: &Shared, writer: &jobs::WeakSender<Told>) {
     let give_up = |cause: String| {
         shared.fail(&cause);
         Error::StoreUnavailable(cause)
     };
     let mut acknowledged_at = Instant::now();
-    while let Ok(mut group) = waiting.recv() {
+    let next = || {
+        waiting.try_recv().or_else(|_| {
+            shared.ready.store(true, Ordering::Release);
+            // Where the queue is full, the writer is about to see it without being told.
+            let _ = writer.upgrade().map(|writer| writer.try_send(Told::Ready));
+            waiting.recv()
+        })
+    };
+    while let Ok(mut group) = next() {
         while let Ok(mut more) = waiting.try_recv() {
             group.answers.append(&mut more.answers);
             group.last = more.last.or(group.last);
