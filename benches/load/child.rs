@@ -62,8 +62,18 @@ impl Child {
     }
 
     /// Waits until `look` finds something, for as long as the process runs.
-    pub(crate) async fn until<T>(&mut self, what: &str, mut look: impl AsyncFnMut(&Self) -> Option<T>) -> Result<T, Failure> {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) async fn until<T>(&mut self, what: &str, look: impl AsyncFnMut(&Self) -> Option<T>) -> Result<T, Failure> {
+        self.until_within(PATIENCE, what, look).await
+    }
+
+    /// The same, with another patience.
+    pub(crate) async fn until_within<T>(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut look: impl AsyncFnMut(&Self) -> Option<T>,
+    ) -> Result<T, Failure> {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(found) = look(&*self).await {
                 return Ok(found);

@@ -36,6 +36,7 @@ use crate::{
     Failure, ceiling,
     child::{Child, disk},
     machine::Progress,
+    stage::Service,
 };
 
 /// The app that the sessions' tokens were given to.
@@ -307,6 +308,10 @@ async fn make(server: &Path, folder: &Path, sessions: usize, build: String, now:
     let arguments: [OsString; 4] = ["restore".into(), file.clone().into(), "--data-dir".into(), folder.join("data").into()];
     Child::start(server, arguments, &folder.join("restore.log"))?.finish().await.map_err(|error| format!("supos-auth restore: {error}"))?;
     fs::remove_file(&file)?;
+    progress.show(&format!("filling a store with {sessions} sessions: moving it to files that take no more room than they need"));
+    let mut service = Service::start(server, folder, &folder.join("master-key"), &[]).await?;
+    service.at_rest().await?;
+    service.terminate().await?;
     let keys = Keys { build, made_at: now, seconds: began.elapsed().as_secs_f64(), identity, signing_key };
     fs::write(folder.join("keys.json"), serde_json::to_vec(&keys)?)?;
     Ok(keys)

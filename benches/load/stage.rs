@@ -58,12 +58,16 @@ const SERVICES: &str = "              - supos.auth.v1.AuthService
               - supos.auth.v281.AuthService
 ";
 
+/// How long a large store may take to move to new files.
+const MOVING: Duration = Duration::from_mins(15);
+
 /// The service.
 pub(crate) struct Service {
     child: Child,
     pub(crate) grpc: SocketAddr,
     /// Where Envoy connects.
     pub(crate) edge: PathBuf,
+    ops: SocketAddr,
     /// How long it took from its start until it said that it is ready.
     pub(crate) ready_after: Duration,
 }
@@ -81,7 +85,14 @@ impl Service {
         let mut child = Child::start(server, arguments, &folder.join("service.log"))?;
         let (grpc, ops) = (said(&mut child, "grpc").await?, said(&mut child, "ops").await?);
         child.until("readiness", async |_| answers(ops, "/readyz").await.then_some(())).await?;
-        Ok(Self { child, grpc, edge, ready_after: began.elapsed() })
+        Ok(Self { child, grpc, edge, ops, ready_after: began.elapsed() })
+    }
+
+    /// Waits until the store has been looked at, and has moved to new files where it took more room than it needs.
+    pub(crate) async fn at_rest(&mut self) -> Result<(), Failure> {
+        let ops = self.ops;
+        let looked = async |_: &Child| get(ops, "/metrics").await?.contains("supos_auth_store_bytes ").then_some(());
+        self.child.until_within(MOVING, "the store to be at rest", looked).await
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -114,14 +125,18 @@ async fn said(child: &mut Child, listener: &str) -> Result<SocketAddr, Failure> 
 
 /// Whether a GET is answered with 200.
 async fn answers(address: SocketAddr, path: &str) -> bool {
+    get(address, path).await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+async fn get(address: SocketAddr, path: &str) -> Option<String> {
     let ask = async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer.starts_with(b"HTTP/1.1 200"))
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
     };
-    ask.await.unwrap_or(false)
+    ask.await.ok()
 }
 
 /// The empty method, in a process of its own.

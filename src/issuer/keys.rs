@@ -2,10 +2,14 @@
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use quick_cache::sync::Cache;
+use serde::Serialize;
 
 use super::{Claims, Presented};
 use crate::core::{
@@ -36,7 +40,7 @@ pub enum State {
 /// [`Error::Internal`] when the machine has no randomness to give.
 pub fn generate(vault: &Vault, now: Timestamp, activates_in: Duration) -> Result<SigningKey, Error> {
     let fault = |_| Error::Internal("making a signing key failed".into());
-    let private = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &aws_lc_rs::rand::SystemRandom::new()).map_err(fault)?;
+    let private = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).map_err(fault)?;
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private.as_ref())
         .map_err(|_| Error::Internal("making a signing key failed".into()))?;
     // An uncompressed point: 4, x, y (SEC 1 section 2.3.3).
@@ -88,9 +92,8 @@ pub fn state(key: &SigningKey, keys: &[SigningKey], now: Timestamp) -> State {
 
 /// A key, ready to use.
 pub(super) struct Key {
-    /// The id that tokens name it by.
-    pub(super) kid: String,
-    pub(super) private: EncodingKey,
+    kid: String,
+    private: EcdsaKeyPair,
     pub(super) public: DecodingKey,
     record: SigningKey,
 }
@@ -198,6 +201,27 @@ impl Key {
         let private = vault.open_sealed(&purpose(&record.kid), &record.sealed)?;
         let public = DecodingKey::from_ec_components(&record.x, &record.y)
             .map_err(|error| Error::StoreUnavailable(format!("signing key {} cannot be read: {error}", record.kid)))?;
-        Ok(Self { kid: record.kid.clone(), private: EncodingKey::from_ec_der(&private), public, record: record.clone() })
+        let private = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &private)
+            .map_err(|error| Error::StoreUnavailable(format!("signing key {} cannot be read: {error}", record.kid)))?;
+        Ok(Self { kid: record.kid.clone(), private, public, record: record.clone() })
+    }
+
+    /// A JWT of this type with these claims, signed (RFC 7515 section 7.1). Not by the library, which would read the key anew for each token,
+    /// and that takes as long as to sign.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the machine has no randomness to give.
+    pub(super) fn sign(&self, kind: &str, claims: &impl Serialize) -> Result<String, Error> {
+        let fault = |error: &dyn fmt::Display| Error::Internal(format!("signing a token failed: {error}"));
+        let mut header = Header::new(Algorithm::ES256);
+        header.typ = Some(kind.to_owned());
+        header.kid = Some(self.kid.clone());
+        let mut token = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header).map_err(|error| fault(&error))?);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims).map_err(|error| fault(&error))?, &mut token);
+        let signature = self.private.sign(&SystemRandom::new(), token.as_bytes()).map_err(|error| fault(&error))?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(token)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, Header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -44,11 +43,6 @@ impl Issuer {
             sid: owed.session.to_string(),
             events: json!({"http://schemas.openid.net/event/backchannel-logout": {}}),
         };
-        let mut header = Header::new(Algorithm::ES256);
-        header.typ = Some(TYPE.to_owned());
-        header.kid = Some(key.kid.clone());
-        let token = jsonwebtoken::encode(&header, &claims, &key.private)
-            .map_err(|error| Error::Internal(format!("signing a logout token failed: {error}")))?;
-        Ok(Secret::new(token))
+        key.sign(TYPE, &claims).map(Secret::new)
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, Header, Validation};
+use jsonwebtoken::{Algorithm, Validation};
 use serde::{Deserialize, Serialize};
 
 pub use self::keys::{KeySet, PublicKey, State, generate, state};
@@ -152,11 +152,7 @@ impl Issuer {
             username: grant.user.name.clone(),
             scope: grant.family.scope.clone(),
         };
-        let mut header = Header::new(Algorithm::ES256);
-        header.typ = Some(TYPE.to_owned());
-        header.kid = Some(key.kid.clone());
-        let token = jsonwebtoken::encode(&header, &claims, &key.private)
-            .map_err(|error| Error::Internal(format!("signing an access token failed: {error}")))?;
+        let token = key.sign(TYPE, &claims)?;
         // Whoever refreshes shows it soon, and what was signed here needs no check.
         let presented = key.presented(&claims, grant.family_id, grant.family.app.clone(), grant.user.id);
         keys.remember(BearerHash::of_access_token(&token), &Arc::new(presented));

@@ -12,7 +12,7 @@ use std::{
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How long lines are gathered. What a process that is killed has logged in that time is lost.
+/// How long lines are gathered after others were written. What a process that is killed has logged in that time is lost.
 const GATHER: Duration = Duration::from_millis(20);
 /// How many bytes are gathered at the most: then whoever logs writes them, and waits for whoever reads them.
 const MOST: usize = 1 << 20;
@@ -66,11 +66,13 @@ impl Shared {
     fn keep_writing(&self) {
         loop {
             let gathered = self.more.wait_while(self.gathered(), |gathered| gathered.lines.is_empty() && !gathered.closed);
-            let gathered = gathered.unwrap_or_else(PoisonError::into_inner);
-            let more = self.more.wait_timeout_while(gathered, GATHER, |gathered| !gathered.closed);
-            let closed = more.unwrap_or_else(PoisonError::into_inner).0.closed;
+            drop(gathered.unwrap_or_else(PoisonError::into_inner));
+            // A line by itself is written at once; those that follow soon after it go together.
             self.write_out();
-            if closed {
+            let more = self.more.wait_timeout_while(self.gathered(), GATHER, |gathered| !gathered.closed);
+            let is_closed = more.unwrap_or_else(PoisonError::into_inner).0.closed;
+            if is_closed {
+                self.write_out();
                 return;
             }
         }

@@ -7,9 +7,11 @@ use ::metrics::{Counter, Histogram, counter, histogram};
 
 use crate::core::ids::AppId;
 
+/// By operation and outcome.
+type Calls = HashMap<(&'static str, &'static str), (Counter, Histogram)>;
+
 thread_local! {
-    /// By operation and outcome.
-    static CALLS: RefCell<HashMap<(&'static str, &'static str), (Counter, Histogram)>> = RefCell::default();
+    static CALLS: RefCell<Calls> = RefCell::default();
     /// By what it is that is counted, and app.
     static OF_APPS: RefCell<HashMap<&'static str, HashMap<AppId, Counter>>> = RefCell::default();
 }

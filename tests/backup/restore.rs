@@ -191,11 +191,8 @@ async fn what_was_given_out_before_a_backup_is_good_after_a_restore() {
     let text = fs::read_to_string(&file).expect("text");
     assert_eq!(said["records"].as_u64().map(|records| records + 2), Some(text.lines().count() as u64));
     assert!(text.lines().next().is_some_and(|header| header.contains("the master key is not in this file")));
-    let log = site.log.since(0).join("\n");
-    assert!(
-        log.lines().any(|line| line.contains("a backup was taken") && line.contains("\"caller\":\"user usr_")),
-        "it is logged who took it"
-    );
+    let who = |line: &str| (line.contains("a backup was taken") && line.contains("\"caller\":\"user usr_")).then_some(());
+    assert!(site.log.wait_for(0, who).is_some(), "it is logged who took it");
     for secret in ["demo-secret", "demo-password", "admin-password", &ticket, &tokens.access, &newer.refresh, &unused] {
         assert!(!text.contains(secret), "the backup holds a secret in the clear");
     }

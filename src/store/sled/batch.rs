@@ -93,7 +93,9 @@ impl Batch {
         }
         self.beside.snapshots.keep(&self.tree, writes.iter().map(|(key, _)| key.as_ref()))?;
         apply(&self.tree, &writes)?;
-        writes.iter().for_each(|(key, _)| self.beside.changes.note(key));
+        for (key, _) in &writes {
+            self.beside.changes.note(key);
+        }
         self.beside.written.fetch_add(writes.len() as u64, Ordering::Relaxed);
         self.beside.mirror.write(&writes);
         Ok(())

@@ -70,14 +70,14 @@ impl<'a> Txn<'a> {
 
 /// Keys of the tree, which has got what the steps before have written.
 pub(super) enum Keys {
-    Found(sled::Iter),
+    Found(Box<sled::Iter>),
     /// It could not get that.
     Failed(Option<Error>),
 }
 
 impl Keys {
     fn of(found: Result<sled::Iter, Error>) -> Self {
-        found.map_or_else(|error| Self::Failed(Some(error)), Self::Found)
+        found.map_or_else(|error| Self::Failed(Some(error)), |found| Self::Found(Box::new(found)))
     }
 }
 

@@ -214,6 +214,8 @@ pub(crate) async fn who_is_disabled_or_gets_another_password_while_he_signs_in_i
         })
         .await;
         assert_eq!(scene.sessions(Some(ann.id), at(1)).await, [], "round {round}");
+        let late = scene.store.open_session(session(ann.id, at(1)), ann.password_hash.unwrap()).await;
+        assert!(late.is_err(), "round {round}: {late:?}");
     }
 }
 
