@@ -2,16 +2,14 @@
 
 use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
-use tokio::{
-    runtime::{Handle, RuntimeMetrics},
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tonic::{
     Request as Incoming, Response, Status,
     metadata::{AsciiMetadataKey, MetadataValue},
 };
 
 use super::{
+    load::Load,
     parameters::{Original, Parameters, Request},
     status::{Reader, status},
 };
@@ -25,12 +23,6 @@ use crate::{
 /// How long a call may take: less than Envoy waits, so that Envoy never gives up on a call that then succeeds.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// How many calls may be ready to go on and wait for a thread, before others are told to come back: some 20 ms of work. Those that wait for
-/// a disk, a database or a client take no thread, and do not count.
-const MOST_READY: usize = 1024;
-/// When to come back.
-const COME_BACK: Duration = Duration::from_secs(1);
-
 /// What the adapters of all services share.
 #[derive(Clone, Debug)]
 pub struct Gate {
@@ -40,7 +32,7 @@ pub struct Gate {
     switched_off: Arc<[&'static str]>,
     /// Scheme, host and port of the public URL, as a browser writes them.
     public_origin: Arc<str>,
-    runtime: RuntimeMetrics,
+    load: Load,
     /// Who makes cookies.
     pub cookies: Cookies,
 }
@@ -116,7 +108,7 @@ impl Gate {
             refusals,
             switched_off: switched_off.into(),
             public_origin,
-            runtime: Handle::current().metrics(),
+            load: Load::here(),
             cookies: Cookies { secure: public_url.scheme() == "https" },
         }
     }
@@ -258,8 +250,8 @@ impl Gate {
             // Where it is, so that it is not moved about.
             let judged = pin!(async {
                 // Administrators are let: they may be about to see to it.
-                if call.schemes == Schemes::Interface && self.runtime.global_queue_depth() > MOST_READY {
-                    return Err(Error::Busy { retry_after: COME_BACK });
+                if call.schemes == Schemes::Interface {
+                    self.load.admit()?;
                 }
                 if self.switched_off.contains(&rpc) {
                     return Err(Error::NotOffered);

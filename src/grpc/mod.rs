@@ -7,6 +7,7 @@ mod auth_v281;
 pub(crate) mod convert;
 pub mod edge;
 pub mod gate;
+mod load;
 pub mod parameters;
 pub mod pb;
 pub mod status;

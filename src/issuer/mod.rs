@@ -190,3 +190,6 @@ impl Issuer {
         Some(key.presented(&claims, FamilyId { session, number }, AppId::new(&claims.client_id)?, claims.sub.parse().ok()?))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,11 @@ impl PostgresServer {
 
     /// What the server answers to a statement, as unaligned rows.
     pub(crate) fn psql(&self, database: &str, sql: &str) -> String {
+        self.try_psql(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The same, or what it says against it.
+    pub(crate) fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
         let output = Command::new(program("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql])
             .arg("-h")
@@ -131,8 +136,8 @@ impl PostgresServer {
             .env("PGPASSWORD", PASSWORD)
             .output()
             .expect("psql can be run");
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
     }
 
     /// Has the server abort, and waits until it is gone. It recovers from its log when it is started again.

@@ -101,3 +101,48 @@ impl Batch {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::txn::Txn, *};
+
+    #[test]
+    fn a_step_sees_what_the_steps_before_it_have_written_and_nobody_else_does_until_it_is_in_the_tree() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let beside = Arc::<Beside>::default();
+        let mut batch = Batch::new((*db).clone(), Arc::clone(&beside));
+        db.insert("gone", rmp_serde::to_vec(&0).unwrap()).unwrap();
+
+        let mut first = Txn::new(&mut batch);
+        first.put(b"made", &1).unwrap();
+        first.remove(b"gone");
+        assert_eq!((first.get::<u8>(b"made").unwrap(), first.has(b"gone").unwrap()), (None, true), "its own work it does not see");
+        assert_eq!(first.finish(), Ok(Some(1)));
+
+        let mut second = Txn::new(&mut batch);
+        assert_eq!((second.get::<u8>(b"made").unwrap(), second.has(b"gone").unwrap()), (Some(1), false));
+        second.put(b"made", &2).unwrap();
+        assert_eq!(second.finish(), Ok(Some(2)));
+        assert!(db.get("made").unwrap().is_none() && db.get("gone").unwrap().is_some());
+        assert_eq!(Txn::new(&mut batch).finish(), Ok(None), "a step that writes nothing has no number");
+
+        // Whoever scans finds everything, which is in the tree from then on.
+        let keys: Vec<_> = Txn::new(&mut batch).keys(b"made").collect::<Result<_, _>>().unwrap();
+        assert_eq!(keys, ["made"]);
+        assert_eq!(db.get("made").unwrap().unwrap(), rmp_serde::to_vec(&2).unwrap());
+        assert!(db.get("gone").unwrap().is_none());
+        assert_eq!(db.get(keys::STEP).unwrap().unwrap(), 2_u64.to_be_bytes());
+    }
+
+    #[test]
+    fn what_many_steps_have_written_does_not_wait_for_more() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let mut batch = Batch::new((*db).clone(), Arc::default());
+        for number in 0..MOST {
+            let mut step = Txn::new(&mut batch);
+            step.put(format!("{number}").as_bytes(), &number).unwrap();
+            step.finish().unwrap();
+        }
+        assert_eq!(db.len(), MOST + 1);
+    }
+}

@@ -141,3 +141,21 @@ impl SledStore {
         Ok(Some(record))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_written_to_is_known_to_have_changed_and_others_are_not() {
+        let changes = Changes::default();
+        let seen = |key: &[u8]| changes.seen(key);
+        let before: Vec<u64> = (0..100_u8).map(|key| seen(&[key])).collect();
+        changes.note(&[7]);
+        let after: Vec<u64> = (0..100_u8).map(|key| seen(&[key])).collect();
+        assert_ne!(before[7], after[7]);
+        let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+        // Of a hundred keys two may share a counter, but hardly ever many do.
+        assert!(changed <= 5, "{changed}");
+    }
+}
