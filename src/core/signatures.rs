@@ -94,6 +94,10 @@ impl Core {
         };
         if let Some(app) = app {
             let matches = self.signing_secrets(Some(&app))?.match_one(text, shown);
+            if !matches {
+                // An app that is there may be read from memory, and one that is not cannot: whoever is refused waits for one of each.
+                self.store.app(&AppId::random()?).await?;
+            }
             return Ok((Some(app), matches));
         }
         let stand_in = match self.stand_in.get() {

@@ -14,7 +14,8 @@ fn fill_the_disk(world: &World) {
 fn assert_unavailable(reply: &Reply) {
     match reply.status {
         Status::Http(status) => assert_eq!((status, reply.body["code"].as_i64()), (503, Some(100_106_503)), "{}", reply.text),
-        Status::Grpc(code) => assert_eq!(code, tonic::Code::Unavailable, "{}", reply.text),
+        // The service ends, and the client's library has its own word for a connection that went while a call waited for it.
+        Status::Grpc(code) => assert!(matches!(code, tonic::Code::Unavailable | tonic::Code::Cancelled), "{code:?}: {}", reply.text),
     }
 }
 
