@@ -40,7 +40,7 @@ use self::{
     password::Hasher,
     seal::Vault,
     secret::Secret,
-    signatures::{OpenedSecrets, StandIn},
+    signatures::{OpenedSecrets, StandIns},
     throttle::Throttle,
     usage::Usage,
 };
@@ -82,8 +82,8 @@ pub struct Core {
     pub hasher: Hasher,
     /// Who counts what was wrong.
     pub throttle: Arc<Throttle>,
-    /// The app that is worked on where there is none.
-    pub stand_in: StandIn,
+    /// Whose records are read besides the app's that signs.
+    pub stand_ins: StandIns,
     /// The secrets of apps that have signed lately.
     pub opened: OpenedSecrets,
     /// Who counts what apps should not do any more.

@@ -26,17 +26,31 @@ pub const MAX_SECRETS: usize = 2;
 /// An HMAC-SHA256.
 pub type Signature = [u8; 32];
 
-/// The app that stands in where there is none of the name that somebody shows, so that it takes as much work: one that there is.
-#[derive(Debug, Default)]
-pub struct StandIn(RwLock<Option<AppId>>);
+/// Whose records are read besides the app's that signs, so that a refusal takes as much work whoever is refused: an app that is there may be
+/// read from memory, and one that is not cannot, so each refusal waits for one of each.
+#[derive(Debug)]
+pub struct StandIns {
+    /// An app that there is, for those who name none.
+    somebody: RwLock<Option<AppId>>,
+    /// An app that there is none of, for those who name one.
+    nobody: AppId,
+}
 
-impl StandIn {
-    fn get(&self) -> Option<AppId> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+impl StandIns {
+    /// Those of a process.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the machine has no randomness to give.
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self { somebody: RwLock::default(), nobody: AppId::random()? })
     }
 
-    fn set(&self, app: Option<AppId>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = app;
+    fn somebody(&self) -> Option<AppId> {
+        self.somebody.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_somebody(&self, app: Option<AppId>) {
+        *self.somebody.write().unwrap_or_else(PoisonError::into_inner) = app;
     }
 }
 
@@ -95,12 +109,11 @@ impl Core {
         if let Some(app) = app {
             let matches = self.signing_secrets(Some(&app))?.match_one(text, shown);
             if !matches {
-                // An app that is there may be read from memory, and one that is not cannot: whoever is refused waits for one of each.
-                self.store.app(&AppId::random()?).await?;
+                self.store.app(&self.stand_ins.nobody).await?;
             }
             return Ok((Some(app), matches));
         }
-        let stand_in = match self.stand_in.get() {
+        let stand_in = match self.stand_ins.somebody() {
             Some(id) => self.store.app(&id).await?,
             None => None,
         };
@@ -108,7 +121,7 @@ impl Core {
             Some(app) => Some(app),
             None => {
                 let first = self.store.apps(None, 1).await?.pop().map(Arc::new);
-                self.stand_in.set(first.as_ref().map(|app| app.id.clone()));
+                self.stand_ins.set_somebody(first.as_ref().map(|app| app.id.clone()));
                 first
             }
         };
