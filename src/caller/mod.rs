@@ -11,7 +11,7 @@ use aws_lc_rs::constant_time;
 use http::{HeaderMap, HeaderValue, header};
 
 use self::sign::SignedBy;
-pub use self::{cookies::Cookies, refusals::Refusals};
+pub use self::{cookies::Cookies, refusals::Refusals, sign::UsedUp};
 use crate::{
     core::{
         Core, Error, Problem,
@@ -247,12 +247,12 @@ impl Bearer {
 }
 
 impl Caller {
-    /// Finds out who makes a call.
+    /// Finds out who makes a call, and what has to be on disk before anybody is told how it went.
     ///
     /// # Errors
     /// [`Error::Parameter`] when it shows several credentials in one place, or what it signs could be taken for another call;
     /// [`Error::TooManyTries`]; [`Error::StoreUnavailable`].
-    pub async fn identify(core: &Core, refusals: &Refusals, call: &Call<'_>) -> Result<Self, Error> {
+    pub async fn identify(core: &Core, refusals: &Refusals, call: &Call<'_>) -> Result<(Self, UsedUp), Error> {
         let credentials = Credentials::read(call.headers)?;
         // A page elsewhere on the site can set another cookie of that name, which makes the browser's own no less good.
         let browser = credentials.browsers.iter().find_map(|browser| core.browser(browser.expose()));
@@ -266,12 +266,15 @@ impl Caller {
             source: Source { address: call.address, browser },
             binding: credentials.binding,
         };
+        let mut used_up = UsedUp::default();
         let mut tickets = credentials.tickets;
         match (credentials.authorization, call.schemes) {
             (None, _) => {}
             (Some(Authorization::Sign(credential)), Schemes::Interface) => {
-                caller.app = sign::verify(core, refusals, &credential, call, &caller.source).await?;
-                caller.refused = caller.app.is_none();
+                match sign::verify(core, refusals, &credential, call, &caller.source).await? {
+                    Some((signed, used)) => (caller.app, used_up) = (Some(signed), used),
+                    None => caller.refused = true,
+                }
             }
             (Some(Authorization::Bearer(token)), _) => {
                 let bearer = Bearer::read(core, token).await?;
@@ -303,7 +306,7 @@ impl Caller {
                 caller.tickets.push(signed_in);
             }
         }
-        Ok(caller)
+        Ok((caller, used_up))
     }
 
     /// Where the call comes from.

@@ -1,6 +1,6 @@
 //! Who has signed a call.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use super::{
     Call,
@@ -14,6 +14,7 @@ use crate::{
         throttle::Source,
     },
     sign::{Canonical, DATE, Form, GRPC, NONCE, Query, read_date},
+    store::OnDisk,
     telemetry,
 };
 
@@ -31,6 +32,30 @@ pub(super) struct SignedBy {
     pub(super) app: Arc<App>,
     /// Whether the signature has a date that was checked, and works once.
     pub(super) dated: bool,
+}
+
+/// That a signature was used up, on its way to the disk.
+#[must_use]
+#[derive(Default)]
+pub struct UsedUp(Option<OnDisk>);
+
+impl fmt::Debug for UsedUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UsedUp(…)")
+    }
+}
+
+impl UsedUp {
+    /// Waits until it is there. To be called before anybody is told of anything.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub async fn on_disk(self) -> Result<(), Error> {
+        match self.0 {
+            Some(on_disk) => on_disk.await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// Reads `{ak}-{signature}`. An access key may hold a hyphen, a signature holds none.
@@ -70,7 +95,8 @@ pub(super) fn canonical(call: &Call<'_>) -> Result<Canonical, Error> {
     }
 }
 
-/// The app that has signed a call; none when none has that may. Whatever is wrong, it takes as much work.
+/// The app that has signed a call, and what has to be on disk before the call is answered; none when none has that may. Whatever is wrong,
+/// it takes as much work.
 ///
 /// # Errors
 /// [`Error::TooManyTries`]; [`Error::StoreUnavailable`].
@@ -80,7 +106,7 @@ pub(super) async fn verify(
     credential: &Credential,
     call: &Call<'_>,
     source: &Source,
-) -> Result<Option<SignedBy>, Error> {
+) -> Result<Option<(SignedBy, UsedUp)>, Error> {
     let canonical = canonical(call)?;
     // The usual form is this and a line feed.
     let text = canonical.text(Form::App);
@@ -109,7 +135,7 @@ pub(super) async fn verify(
             let address = source.address.map(|address| address.to_string()).unwrap_or_default();
             tracing::warn!(app = %app.id, address, "an app signs without a date from an address that it did not sign from since yesterday");
         }
-        return Ok(Some(SignedBy { app, dated: false }));
+        return Ok(Some((SignedBy { app, dated: false }, UsedUp::default())));
     }
     if native && canonical.header(NONCE).is_none_or(str::is_empty) {
         return refuse(Reason::NoNonce);
@@ -119,8 +145,9 @@ pub(super) async fn verify(
     if !is_timely(dated, core.clock.shown()) {
         return refuse(Reason::DateOff);
     }
-    if !core.use_signature(&app, &shown, dated).await? {
+    let (first, on_disk) = core.use_signature(&app, &shown, dated).await?;
+    if !first {
         return refuse(Reason::UsedBefore);
     }
-    Ok(Some(SignedBy { app, dated: true }))
+    Ok(Some((SignedBy { app, dated: true }, UsedUp(Some(on_disk)))))
 }

@@ -17,6 +17,7 @@ use super::{
     model::{App, AppSecret},
     secret::BearerHash,
 };
+use crate::store::OnDisk;
 
 /// How far the date of a signature may be from the service's clock.
 pub const DATE_WINDOW: Duration = Duration::from_mins(5);
@@ -150,14 +151,15 @@ impl Core {
         Ok(secrets)
     }
 
-    /// Uses up a signature: gives true once, to one caller, and false ever after, for as long as its date would be taken.
+    /// Uses up a signature: gives true once, to one caller, and false ever after, for as long as its date would be taken. Nobody may be told
+    /// of anything that rests on it before it is on disk.
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`].
-    pub async fn use_signature(&self, app: &App, signature: &Signature, dated: Timestamp) -> Result<bool, Error> {
+    pub async fn use_signature(&self, app: &App, signature: &Signature, dated: Timestamp) -> Result<(bool, OnDisk), Error> {
         // As long again as it would be taken, should the clock be set back; and no less where it was, and stands still.
         let until = dated.max(self.now()).after(DATE_WINDOW * 2);
-        self.store.use_once(BearerHash::of_signature(app.id.as_str(), signature), until).await
+        self.store.begin_use(BearerHash::of_signature(app.id.as_str(), signature), until).await
     }
 }
 

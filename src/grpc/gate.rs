@@ -256,9 +256,11 @@ impl Gate {
                 if self.switched_off.contains(&rpc) {
                     return Err(Error::NotOffered);
                 }
-                let caller = Caller::identify(&self.core, &self.refusals, call).await?;
+                let (caller, used_up) = Caller::identify(&self.core, &self.refusals, call).await?;
                 who = caller.to_string();
-                work(caller).await
+                let outcome = work(caller).await;
+                used_up.on_disk().await?;
+                outcome
             });
             timeout(TIME_LIMIT, judged).await.unwrap_or(Err(Error::Timeout))
         };

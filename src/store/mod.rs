@@ -11,7 +11,13 @@ pub mod record;
 mod rules;
 pub mod sled;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -33,6 +39,15 @@ pub type Change<T> = Box<dyn Fn(&mut T) -> Result<(), Error> + Send + Sync>;
 
 /// How far into a listing to begin: after this key.
 pub type After<K> = Option<K>;
+
+/// Resolves once something that was done is on disk, or to the error for which it cannot be.
+pub type OnDisk = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+/// That it is there.
+#[must_use]
+pub fn is_on_disk() -> OnDisk {
+    Box::pin(ready(Ok(())))
+}
 
 /// How a refresh token is to be used.
 #[derive(Clone, Debug)]
@@ -345,8 +360,16 @@ pub trait AuthorityStore {
 /// What was used up.
 #[async_trait]
 pub trait ReplayStore {
-    /// Uses something up: gives true to exactly one caller, and false to all others until `until`.
-    async fn use_once(&self, hash: BearerHash, until: Timestamp) -> Result<bool, Error>;
+    /// Uses something up: gives true to exactly one caller, and false to all others until `until`. That may be undone by a crash until it is
+    /// on disk, so whoever got true tells nobody before. What he has the store do meanwhile is not on disk any sooner.
+    async fn begin_use(&self, hash: BearerHash, until: Timestamp) -> Result<(bool, OnDisk), Error>;
+
+    /// The same, once it is on disk.
+    async fn use_once(&self, hash: BearerHash, until: Timestamp) -> Result<bool, Error> {
+        let (first, on_disk) = self.begin_use(hash, until).await?;
+        on_disk.await?;
+        Ok(first)
+    }
 }
 
 /// What apps still do that they should do no more.

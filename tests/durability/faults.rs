@@ -15,6 +15,7 @@ use crate::{
     harness::{
         Call, Op, Setup, Via, Who, World,
         process::{Log, Process},
+        valid,
     },
     kills, record,
     shim::Shim,
@@ -106,6 +107,22 @@ async fn h20_c6_a_disk_that_does_not_answer_ends_the_service() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h20_c6_a_disk_that_takes_no_writes_ends_the_service() {
     what_was_answered_holds("write,range,fsync,fdatasync DELAY 10").await;
+}
+
+/// Nothing is written to answer this but that the signature was used: were it answered before that is on disk, a crash would let whoever has
+/// read the call make it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signed_question_is_not_answered_before_its_signature_is_used_up_on_disk() {
+    for fault in ["fdatasync EIO", "fdatasync HANG"] {
+        let (mut world, shim, _folder) = breakable(&[]).await;
+        let (app, _, _, tokens) = world.family().await;
+        let question = valid(&tokens.access).by(app.who());
+        assert!(world.call(Via::Native, &question).await.valid());
+        shim.breaks(fault);
+        let reply = world.call(Via::Native, &question).await;
+        record::answered(reply).expect_err("it was answered");
+        assert_eq!(world.ended().code(), Some(1), "{fault}");
+    }
 }
 
 async fn work_goes_on(faults: &[&str], answers: usize) {

@@ -19,7 +19,7 @@ use supos_auth::{
         usage::AppUsage,
     },
     store::{
-        After, AppStore, Arrival, AuthorityStore, Change, Identity, Kept, Linked, LinksOf, LogoutStore, Maintenance, NewPassword,
+        After, AppStore, Arrival, AuthorityStore, Change, Identity, Kept, Linked, LinksOf, LogoutStore, Maintenance, NewPassword, OnDisk,
         Refresher, ReplayStore, Rotation, SessionPage, SessionStore, SigningKeyStore, Store, Transfer, Turn, UsageStore, UserStore, judge,
         record::Record,
     },
@@ -489,11 +489,11 @@ impl AuthorityStore for BrokenStore {
 
 #[async_trait]
 impl ReplayStore for BrokenStore {
-    async fn use_once(&self, hash: BearerHash, until: Timestamp) -> Result<bool, Error> {
+    async fn begin_use(&self, hash: BearerHash, until: Timestamp) -> Result<(bool, OnDisk), Error> {
         let was_used = self.seen(|seen| seen.burnt.contains(&hash));
-        let first = self.good.use_once(hash, until).await?;
+        let (first, on_disk) = self.good.begin_use(hash, until).await?;
         self.seen(|seen| seen.burnt.insert(hash));
-        Ok(first || self.has(Fault::UsedTwice) || (self.has(Fault::UseIsRaced) && !was_used))
+        Ok((first || self.has(Fault::UsedTwice) || (self.has(Fault::UseIsRaced) && !was_used), on_disk))
     }
 }
 

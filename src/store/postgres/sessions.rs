@@ -26,7 +26,7 @@ use crate::{
         redirect,
         secret::BearerHash,
     },
-    store::{After, Kept, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge},
+    store::{After, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, is_on_disk, judge},
 };
 
 /// How often a step begins again because what it judged has changed.
@@ -165,9 +165,10 @@ impl PostgresStore {
 
 #[async_trait]
 impl ReplayStore for PostgresStore {
-    async fn use_once(&self, hash: BearerHash, until: Timestamp) -> Result<bool, Error> {
+    async fn begin_use(&self, hash: BearerHash, until: Timestamp) -> Result<(bool, OnDisk), Error> {
         let sql = "INSERT INTO used_up (hash, kept_until) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING RETURNING 1";
-        Ok(self.database.query_opt(sql, &[&hash, &until]).await?.is_some())
+        let first = self.database.query_opt(sql, &[&hash, &until]).await?.is_some();
+        Ok((first, is_on_disk()))
     }
 }
 

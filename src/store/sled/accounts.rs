@@ -34,7 +34,7 @@ impl AppStore for SledStore {
     }
 
     async fn app(&self, id: &AppId) -> Result<Option<Arc<App>>, Error> {
-        self.recent(&keys::app(id))
+        self.read(&keys::app(id))
     }
 
     async fn apps(&self, after: After<AppId>, limit: usize) -> Result<Vec<App>, Error> {

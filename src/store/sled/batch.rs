@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     keys,
-    txn::{Writes, unavailable},
+    txn::{Kind, Writes, Written, decode, unavailable},
     writer::Beside,
 };
 use crate::core::Error;
@@ -23,8 +23,8 @@ const MANY: usize = 256;
 /// Writes to a tree, all or nothing.
 pub(super) fn apply(tree: &sled::Tree, writes: &Writes) -> Result<(), Error> {
     let mut batch = sled::Batch::default();
-    for (key, value) in writes {
-        match value {
+    for (key, written) in writes {
+        match &written.value {
             Some(value) => batch.insert(key, value),
             None => batch.remove(key),
         }
@@ -44,7 +44,7 @@ pub(super) fn apply(tree: &sled::Tree, writes: &Writes) -> Result<(), Error> {
 pub(super) struct Batch {
     tree: sled::Tree,
     beside: Arc<Beside>,
-    writes: BTreeMap<sled::IVec, Option<sled::IVec>>,
+    writes: BTreeMap<sled::IVec, Written>,
 }
 
 impl Batch {
@@ -56,8 +56,17 @@ impl Batch {
     /// What a key holds.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, Error> {
         match self.writes.get(key) {
-            Some(written) => Ok(written.clone()),
+            Some(written) => Ok(written.value.clone()),
             None => self.tree.get(key).map_err(unavailable),
+        }
+    }
+
+    /// The record that a key holds, which need not be decoded again where it was read or written lately.
+    pub(super) fn read<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        let Some(written) = self.writes.get(key) else { return self.beside.records.get(&self.tree, key) };
+        match written.record.clone().and_then(|record| record.downcast().ok()) {
+            Some(record) => Ok(Some(record)),
+            None => written.value.as_ref().map(|value| decode(value).map(Arc::new)).transpose(),
         }
     }
 
@@ -78,7 +87,7 @@ impl Batch {
         let number = self.beside.steps.load(Ordering::Relaxed) + 1;
         self.beside.steps.store(number, Ordering::Relaxed);
         self.writes.extend(writes);
-        self.writes.insert(keys::STEP.into(), Some(number.to_be_bytes()[..].into()));
+        self.writes.insert(keys::STEP.into(), Written { value: Some(number.to_be_bytes()[..].into()), record: None });
         if self.writes.len() > MOST {
             self.settle()?;
         }
@@ -93,9 +102,7 @@ impl Batch {
         }
         self.beside.snapshots.keep(&self.tree, writes.iter().map(|(key, _)| key.as_ref()))?;
         apply(&self.tree, &writes)?;
-        for (key, _) in &writes {
-            self.beside.changes.note(key);
-        }
+        self.beside.records.note(&writes);
         self.beside.written.fetch_add(writes.len() as u64, Ordering::Relaxed);
         self.beside.mirror.write(&writes);
         Ok(())
@@ -132,6 +139,42 @@ mod tests {
         assert_eq!(db.get("made").unwrap().unwrap(), rmp_serde::to_vec(&2).unwrap());
         assert!(db.get("gone").unwrap().is_none());
         assert_eq!(db.get(keys::STEP).unwrap().unwrap(), 2_u64.to_be_bytes());
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_last_whether_or_not_it_is_in_the_tree() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let beside = Arc::<Beside>::default();
+        let mut batch = Batch::new((*db).clone(), Arc::clone(&beside));
+        let (old, new) = (Arc::new(1_u8), Arc::new(2_u8));
+        let read = || beside.records.get::<u8>(&db, b"record").unwrap();
+
+        let mut first = Txn::new(&mut batch);
+        first.put_record(b"record", &old).unwrap();
+        first.finish().unwrap();
+        assert!(Arc::ptr_eq(&batch.read::<u8>(b"record").unwrap().unwrap(), &old));
+        assert_eq!(read(), None, "nobody else sees it yet");
+        batch.settle().unwrap();
+        assert!(Arc::ptr_eq(&read().unwrap(), &old), "it was decoded again");
+
+        let mut second = Txn::new(&mut batch);
+        second.put_record(b"record", &new).unwrap();
+        second.finish().unwrap();
+        assert!(Arc::ptr_eq(&read().unwrap(), &old));
+        // What is written without being kept takes the place of what is.
+        let mut third = Txn::new(&mut batch);
+        third.put(b"record", &3_u8).unwrap();
+        third.finish().unwrap();
+        assert_eq!(batch.read::<u8>(b"record").unwrap().as_deref(), Some(&3));
+        batch.settle().unwrap();
+        assert_eq!(read().as_deref(), Some(&3));
+
+        let mut last = Txn::new(&mut batch);
+        last.remove(b"record");
+        last.finish().unwrap();
+        assert_eq!(batch.read::<u8>(b"record").unwrap(), None);
+        batch.settle().unwrap();
+        assert_eq!(read(), None);
     }
 
     #[test]

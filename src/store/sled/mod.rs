@@ -21,7 +21,7 @@ use std::{
     io,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::RwLock,
+    sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
 
@@ -31,8 +31,7 @@ pub use self::new::NewStore;
 use self::{
     acknowledged::Acknowledged,
     compaction::Compaction,
-    records::Records,
-    txn::{Txn, decode, get, unavailable},
+    txn::{Kind, Txn, decode, get, unavailable},
     writer::{Current, Files, Writer, in_force},
 };
 use super::{Identity, Maintenance, SigningKeyStore, Space, Store, newest_signing_key};
@@ -57,7 +56,6 @@ pub struct SledStore {
     folder: PathBuf,
     current: Current,
     writer: Writer,
-    records: Records,
     compaction: Compaction,
     /// Held as long as the store is open.
     _lock: File,
@@ -122,14 +120,7 @@ impl SledStore {
         let current = Current::new(RwLock::new(tree));
         let writer = Writer::start(Files { db, file, acknowledged }, Current::clone(&current), owed)
             .map_err(|error| io_error("cannot start the writer of", path, &error))?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            current,
-            writer,
-            records: Records::default(),
-            compaction: Compaction::default(),
-            _lock: folder_lock,
-        })
+        Ok(Self { folder: folder.to_owned(), current, writer, compaction: Compaction::default(), _lock: folder_lock })
     }
 
     /// Has this process end when the disk does not answer for so long: what hangs gives no error, and callers would wait for ever.
@@ -151,6 +142,11 @@ impl SledStore {
         F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
     {
         self.writer.run(step).await
+    }
+
+    /// Reads a record that calls read again and again.
+    fn read<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        self.writer.beside.records.get(&self.tree(), key)
     }
 
     fn get<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {

@@ -1,10 +1,11 @@
-//! Records that were read lately, decoded, for as long as nobody writes to them.
+//! Records that were read or written lately, decoded, for as long as nobody else writes to them.
 //!
 //! Whether somebody has is told by counters: each key has one of a fixed number of them, and the writer adds to it once a step has written to
 //! the key, before the step is answered. A record is kept with what its counter showed before it was read, and is good while that
 //! stands. Two keys that share a counter cost a read at worst.
 
 use std::{
+    any::Any,
     fmt,
     hash::{BuildHasher as _, RandomState},
     sync::{
@@ -14,22 +15,18 @@ use std::{
 };
 
 use quick_cache::sync::Cache;
-use serde::de::DeserializeOwned;
 
-use super::{SledStore, txn::get};
-use crate::core::{
-    Error,
-    model::{App, Family, Session, User},
-};
+use super::txn::{Kind, Writes, get};
+use crate::core::Error;
 
 /// How many counters there are.
 const COUNTERS: usize = 1 << 14;
-/// How many records of each kind are kept at the most.
-const MOST: usize = 1 << 15;
+/// How many records are kept at the most.
+const MOST: usize = 1 << 16;
 
 /// How often what is kept under a key was changed, give or take others that share the counter.
 #[derive(Debug)]
-pub(super) struct Changes {
+struct Changes {
     places: RandomState,
     counters: Box<[AtomicU64]>,
 }
@@ -46,8 +43,8 @@ impl Changes {
         &self.counters[place]
     }
 
-    /// Notes that a key was written to. To be called after that, and before anybody is told.
-    pub(super) fn note(&self, key: &[u8]) {
+    /// Notes that a key was written to.
+    fn note(&self, key: &[u8]) {
         self.of(key).fetch_add(1, Ordering::Release);
     }
 
@@ -56,27 +53,20 @@ impl Changes {
     }
 }
 
+/// A record, decoded. Its key says of which kind it is.
+pub(super) type Record = Arc<dyn Any + Send + Sync>;
+
 /// A record, and what its counter showed before it was read.
-struct Kept<T> {
-    record: Arc<T>,
+#[derive(Clone)]
+struct Kept {
+    record: Record,
     seen: u64,
 }
 
-impl<T> Clone for Kept<T> {
-    fn clone(&self) -> Self {
-        Self { record: Arc::clone(&self.record), seen: self.seen }
-    }
-}
-
-/// Records of one kind.
-pub(super) struct Lately<T>(Cache<Vec<u8>, Kept<T>>);
-
 /// The records that calls read again and again.
 pub(super) struct Records {
-    apps: Lately<App>,
-    users: Lately<User>,
-    sessions: Lately<Session>,
-    families: Lately<Family>,
+    changes: Changes,
+    lately: Cache<Vec<u8>, Kept>,
 }
 
 impl fmt::Debug for Records {
@@ -87,58 +77,33 @@ impl fmt::Debug for Records {
 
 impl Default for Records {
     fn default() -> Self {
-        Self { apps: Lately::new(), users: Lately::new(), sessions: Lately::new(), families: Lately::new() }
+        Self { changes: Changes::default(), lately: Cache::new(MOST) }
     }
 }
 
-impl<T> Lately<T> {
-    fn new() -> Self {
-        Self(Cache::new(MOST))
-    }
-}
-
-/// A kind of record that is kept.
-pub(super) trait Recent: DeserializeOwned + Send + Sync + 'static {
-    fn lately(records: &Records) -> &Lately<Self>
-    where
-        Self: Sized;
-}
-
-impl Recent for App {
-    fn lately(records: &Records) -> &Lately<Self> {
-        &records.apps
-    }
-}
-
-impl Recent for User {
-    fn lately(records: &Records) -> &Lately<Self> {
-        &records.users
-    }
-}
-
-impl Recent for Session {
-    fn lately(records: &Records) -> &Lately<Self> {
-        &records.sessions
-    }
-}
-
-impl Recent for Family {
-    fn lately(records: &Records) -> &Lately<Self> {
-        &records.families
-    }
-}
-
-impl SledStore {
-    /// Reads a record, or gives it as it was read before if it has not changed since.
-    pub(super) fn recent<T: Recent>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
-        let seen = self.writer.beside.changes.seen(key);
-        let lately = &T::lately(&self.records).0;
-        if let Some(kept) = lately.get(key).filter(|kept| kept.seen == seen) {
-            return Ok(Some(kept.record));
+impl Records {
+    /// Reads a record, or gives it as it was read or written before if it has not changed since.
+    pub(super) fn get<T: Kind>(&self, tree: &sled::Tree, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        let seen = self.changes.seen(key);
+        let kept = self.lately.get(key).filter(|kept| kept.seen == seen);
+        if let Some(record) = kept.and_then(|kept| kept.record.downcast().ok()) {
+            return Ok(Some(record));
         }
-        let Some(record) = get::<T>(&self.tree(), key)?.map(Arc::new) else { return Ok(None) };
-        lately.insert(key.to_vec(), Kept { record: Arc::clone(&record), seen });
+        let Some(record) = get::<T>(tree, key)?.map(Arc::new) else { return Ok(None) };
+        self.lately.insert(key.to_vec(), Kept { record: Arc::clone(&record) as Record, seen });
         Ok(Some(record))
+    }
+
+    /// Notes what was written to the tree. To be called after that, and before anybody is told.
+    pub(super) fn note(&self, writes: &Writes) {
+        for (key, _) in writes {
+            self.changes.note(key);
+        }
+        for (key, written) in writes {
+            if let Some(record) = &written.record {
+                self.lately.insert(key.to_vec(), Kept { record: Arc::clone(record), seen: self.changes.seen(key) });
+            }
+        }
     }
 }
 

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{SledStore, authorities, keys, logouts::Owing, records::Recent, txn::Txn};
+use super::{
+    SledStore, authorities, keys,
+    logouts::Owing,
+    txn::{Kind, Txn},
+};
 use crate::{
     core::{
         Error,
@@ -14,7 +18,7 @@ use crate::{
         redirect,
         secret::BearerHash,
     },
-    store::{After, Kept, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge},
+    store::{After, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge},
 };
 
 /// Opens a session.
@@ -115,7 +119,7 @@ pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<()
 
 /// Where records are read from: the store as it is, or inside a step.
 trait Read {
-    fn read<T: Recent>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error>;
+    fn read<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error>;
 
     /// A session that is alive.
     fn live_session(&self, id: SessionId, now: Timestamp) -> Result<Option<Arc<Session>>, Error> {
@@ -143,14 +147,14 @@ trait Read {
 }
 
 impl Read for SledStore {
-    fn read<T: Recent>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
-        self.recent(key)
+    fn read<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        Self::read(self, key)
     }
 }
 
 impl Read for Txn<'_> {
-    fn read<T: Recent>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
-        Ok(self.get(key)?.map(Arc::new))
+    fn read<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        Self::read(self, key)
     }
 }
 
@@ -179,11 +183,12 @@ fn redeem(txn: &mut Txn<'_>, hash: &BearerHash, app: &AppId, logout_uri: String,
         generation: 0,
         rotated_at: now,
     };
+    let family = Arc::new(family);
     code.used = Some(family_id);
     txn.put(&at, &code)?;
-    txn.put(&keys::family(family_id), &family)?;
-    txn.put(&keys::session(session.id), session.as_ref())?;
-    Ok(Ok(Grant { family_id, family: Arc::new(family), session, user }))
+    txn.put_record(&keys::family(family_id), &family)?;
+    txn.put_record(&keys::session(session.id), &session)?;
+    Ok(Ok(Grant { family_id, family, session, user }))
 }
 
 fn rotate(txn: &mut Txn<'_>, rotation: &Rotation, by: &Refresher, now: Timestamp) -> Result<Result<Grant, Error>, Error> {
@@ -211,26 +216,27 @@ fn rotate(txn: &mut Txn<'_>, rotation: &Rotation, by: &Refresher, now: Timestamp
             let family = Arc::make_mut(&mut grant.family);
             family.generation = next;
             family.rotated_at = now;
-            txn.put(&at, family)?;
+            txn.put_record(&at, &grant.family)?;
         }
     }
     let session = Arc::make_mut(&mut grant.session);
     session.last_used_at = session.last_used_at.max(now);
-    txn.put(&keys::session(session.id), session)?;
+    txn.put_record(&keys::session(grant.session.id), &grant.session)?;
     Ok(Ok(grant))
 }
 
 #[async_trait]
 impl ReplayStore for SledStore {
-    async fn use_once(&self, hash: BearerHash, until: Timestamp) -> Result<bool, Error> {
-        self.run(move |txn| {
-            if txn.has(&keys::used(&hash))? {
-                return Ok(false);
-            }
-            put_used(txn, &hash, until)?;
-            Ok(true)
-        })
-        .await
+    async fn begin_use(&self, hash: BearerHash, until: Timestamp) -> Result<(bool, OnDisk), Error> {
+        self.writer
+            .begin(move |txn| {
+                if txn.has(&keys::used(&hash))? {
+                    return Ok(false);
+                }
+                put_used(txn, &hash, until)?;
+                Ok(true)
+            })
+            .await
     }
 }
 
@@ -319,7 +325,7 @@ impl SessionStore for SledStore {
             txn.enabled_app(&code.app)?.filter(|app| app.incarnation == code.incarnation).ok_or(Error::UnknownApp)?;
             let kept_alive = Arc::make_mut(&mut session);
             kept_alive.last_used_at = kept_alive.last_used_at.max(now);
-            txn.put(&keys::session(kept_alive.id), kept_alive)?;
+            txn.put_record(&keys::session(session.id), &session)?;
             put_code(txn, &hash, &code)
         })
         .await

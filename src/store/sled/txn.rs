@@ -1,15 +1,31 @@
 //! Reading and writing records, inside one step.
 
+use std::sync::Arc;
+
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::batch::Batch;
+use super::{batch::Batch, records::Record};
 use crate::core::Error;
 
 /// The longest record: longer ones could make sled keep a whole leaf in a file of its own, which it never syncs.
 pub(super) const MAX_RECORD: usize = 4096;
 
+/// What can be read, and kept in memory as it was read.
+pub(super) trait Kind: DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: DeserializeOwned + Send + Sync + 'static> Kind for T {}
+
+/// What a key holds from now on.
+#[derive(Clone)]
+pub(super) struct Written {
+    /// Its value; none: it is removed.
+    pub(super) value: Option<sled::IVec>,
+    /// The record that the value says, where it is one that will be read soon.
+    pub(super) record: Option<Record>,
+}
+
 /// What is put, and what is removed.
-pub(super) type Writes = Vec<(sled::IVec, Option<sled::IVec>)>;
+pub(super) type Writes = Vec<(sled::IVec, Written)>;
 
 /// What a step reads from and writes to. What it writes is seen once the whole step is done.
 pub(super) struct Txn<'a> {
@@ -32,21 +48,35 @@ impl<'a> Txn<'a> {
         Ok(self.batch.get(key)?.is_some())
     }
 
+    /// Reads a record that other calls read, too.
+    pub(super) fn read<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        self.batch.read(key)
+    }
+
     pub(super) fn put<T: Serialize>(&mut self, key: &[u8], value: &T) -> Result<(), Error> {
+        self.put_encoded(key, value, None)
+    }
+
+    /// Puts a record that other calls will read.
+    pub(super) fn put_record<T: Serialize + Kind>(&mut self, key: &[u8], record: &Arc<T>) -> Result<(), Error> {
+        self.put_encoded(key, record.as_ref(), Some(Arc::clone(record) as Record))
+    }
+
+    fn put_encoded<T: Serialize>(&mut self, key: &[u8], value: &T, record: Option<Record>) -> Result<(), Error> {
         let value = rmp_serde::to_vec(value).map_err(|error| Error::Internal(format!("a record cannot be written: {error}")))?;
         if value.len() > MAX_RECORD {
             return Err(Error::Internal(format!("a record has {} bytes, more than {MAX_RECORD}", value.len())));
         }
-        self.put_raw(key, value);
+        self.writes.push((key.into(), Written { value: Some(value.into()), record }));
         Ok(())
     }
 
     pub(super) fn put_raw(&mut self, key: &[u8], value: impl Into<sled::IVec>) {
-        self.writes.push((key.into(), Some(value.into())));
+        self.writes.push((key.into(), Written { value: Some(value.into()), record: None }));
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) {
-        self.writes.push((key.into(), None));
+        self.writes.push((key.into(), Written { value: None, record: None }));
     }
 
     pub(super) fn keys(&mut self, prefix: &[u8]) -> Keys {

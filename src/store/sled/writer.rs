@@ -23,8 +23,8 @@ use std::{
 
 use tokio::sync::{Notify, mpsc as jobs, oneshot, watch};
 
-use super::{acknowledged::Acknowledged, batch::Batch, compaction::Mirror, keys, records::Changes, snapshot::Snapshots, txn::Txn};
-use crate::core::Error;
+use super::{acknowledged::Acknowledged, batch::Batch, compaction::Mirror, keys, records::Records, snapshot::Snapshots, txn::Txn};
+use crate::{core::Error, store::OnDisk};
 
 /// How many steps may wait. More are shed.
 const QUEUE: usize = 4096;
@@ -66,6 +66,30 @@ pub(super) enum Wrote {
     Failed(String),
 }
 
+/// A step that has run.
+struct Done<T> {
+    outcome: Result<T, Error>,
+    /// How many more calls are owed to apps.
+    newly_owed: i64,
+    wrote: Wrote,
+}
+
+impl<T> Done<T> {
+    fn by(step: impl FnOnce(&mut Txn<'_>) -> Result<T, Error>, batch: &mut Batch) -> Self {
+        let mut txn = Txn::new(batch);
+        let stepped = step(&mut txn);
+        let newly_owed = txn.owed;
+        let (outcome, wrote) = match stepped {
+            Err(error) => (Err(error), Wrote::Nothing),
+            Ok(value) => match txn.finish() {
+                Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
+                done => (Ok(value), Wrote::of(done)),
+            },
+        };
+        Self { outcome, newly_owed, wrote }
+    }
+}
+
 /// The files that a store is in.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -98,7 +122,7 @@ pub(super) struct Beside {
     pub(super) written: AtomicU64,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) mirror: Mirror,
-    pub(super) changes: Changes,
+    pub(super) records: Records,
 }
 
 /// The tree that is in force.
@@ -174,6 +198,25 @@ impl Shared {
         );
         self.condition.send_replace(Condition::Failed(cause.to_owned()));
     }
+
+    /// Resolves when the store has failed for good, with the cause.
+    async fn failure(&self) -> String {
+        let mut condition = self.condition.subscribe();
+        match condition.wait_for(|condition| matches!(condition, Condition::Failed(_))).await.as_deref() {
+            Ok(Condition::Failed(cause)) => cause.clone(),
+            Ok(_) | Err(_) => "the store's writer has stopped".to_owned(),
+        }
+    }
+
+    /// Waits for what one of the threads says.
+    async fn answer<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_err(|_| Error::StoreUnavailable("the store's writer has stopped".into())),
+            // What hangs lets no answer go.
+            cause = self.failure() => Err(Error::StoreUnavailable(cause)),
+        }
+    }
 }
 
 /// Runs the steps. When it is dropped the threads end, once everything that was asked of them is done.
@@ -235,17 +278,8 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let owed = Arc::clone(&self.owed);
-        let job: Job = Box::new(move |batch| {
-            let mut txn = Txn::new(batch);
-            let stepped = step(&mut txn);
-            let newly_owed = txn.owed;
-            let (outcome, wrote) = match stepped {
-                Err(error) => (Err(error), Wrote::Nothing),
-                Ok(value) => match txn.finish() {
-                    Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
-                    done => (Ok(value), Wrote::of(done)),
-                },
-            };
+        self.submit(Box::new(move |batch| {
+            let Done { outcome, newly_owed, wrote } = Done::by(step, batch);
             let is_done = outcome.is_ok();
             let answer: Answer = Box::new(move |synced: Result<(), Error>| {
                 if is_done && synced.is_ok() && newly_owed != 0 {
@@ -258,8 +292,26 @@ impl Writer {
                 let _ = reply.send(synced.and(outcome));
             });
             (answer, wrote)
-        });
-        self.submit(job, answer).await?
+        }))?;
+        self.shared.answer(answer).await?
+    }
+
+    /// Runs a step that owes nobody a call, and says when what it wrote is on disk. Every step after it sees it, and is on disk no sooner.
+    pub(super) async fn begin<T, F>(&self, step: F) -> Result<(T, OnDisk), Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let ((reply, begun), (written, on_disk)) = (oneshot::channel(), oneshot::channel());
+        self.submit(Box::new(move |batch| {
+            let Done { outcome, wrote, .. } = Done::by(step, batch);
+            // Whoever asked may have gone, and then does not wait either.
+            let _ = reply.send(outcome);
+            (Box::new(move |synced| drop(written.send(synced))), wrote)
+        }))?;
+        let value = self.shared.answer(begun).await??;
+        let shared = Arc::clone(&self.shared);
+        Ok((value, Box::pin(async move { shared.answer(on_disk).await? })))
     }
 
     /// Runs something between two steps that is none, and waits until what came before it is on disk.
@@ -280,7 +332,8 @@ impl Writer {
             let answer: Answer = Box::new(move |synced| drop(reply.send(synced.map(|()| outcome))));
             (answer, wrote)
         });
-        self.submit(job, answer).await?
+        self.submit(job)?;
+        self.shared.answer(answer).await?
     }
 
     /// How many keys have been written since the store was opened.
@@ -288,26 +341,16 @@ impl Writer {
         self.beside.written.load(Ordering::Relaxed)
     }
 
-    async fn submit<T>(&self, job: Job, answer: oneshot::Receiver<T>) -> Result<T, Error> {
+    fn submit(&self, job: Job) -> Result<(), Error> {
         self.jobs.try_send(Told::Run(job)).map_err(|refused| match refused {
             jobs::error::TrySendError::Full(_) => Error::Busy { retry_after: std::time::Duration::from_secs(1) },
             jobs::error::TrySendError::Closed(_) => Error::StoreUnavailable("the store is closed".into()),
-        })?;
-        tokio::select! {
-            biased;
-            answer = answer => answer.map_err(|_| Error::StoreUnavailable("the store's writer has stopped".into())),
-            // What hangs lets no answer go.
-            cause = self.failed() => Err(Error::StoreUnavailable(cause)),
-        }
+        })
     }
 
     /// Resolves when the store has failed for good.
     pub(super) async fn failed(&self) -> String {
-        let mut condition = self.shared.condition.subscribe();
-        match condition.wait_for(|condition| matches!(condition, Condition::Failed(_))).await.as_deref() {
-            Ok(Condition::Failed(cause)) => cause.clone(),
-            Ok(_) | Err(_) => "the store's writer has stopped".to_owned(),
-        }
+        self.shared.failure().await
     }
 
     /// Resolves when the disk does not answer.
