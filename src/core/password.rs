@@ -1,6 +1,7 @@
 //! Passwords: Argon2id, on threads of its own, as many as there are cores, which make way for those that serve calls.
 
 use std::{
+    hint::black_box,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
@@ -54,6 +55,11 @@ const PRODUCT: [&str; 2] = ["supos", "supos-auth"];
 /// the time, so that a flood of sign-ins delays nothing else, and a flood of anything else stops no sign-in.
 const NICE: i32 = 10;
 
+/// After how long without hashing its memory is given back: longer than the second for which the allocator keeps whatever was freed.
+const REST: Duration = Duration::from_secs(2);
+/// What is large to the allocator, in bytes. It is not written to, so it takes no memory.
+const LARGE: usize = 64 * 1024 * 1024;
+
 /// Something to do on a thread that hashes.
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -83,8 +89,8 @@ fn verify(password: &Secret, hash: &str) -> Result<bool, Error> {
     Ok(argon2()?.verify_password(password.expose().as_bytes(), &hash).is_ok())
 }
 
-/// Does what comes, until nothing more can.
-fn hash_what_comes(queue: &Mutex<mpsc::Receiver<Work>>) {
+/// Does what comes, until nothing more can, and says each time that it is done.
+fn hash_what_comes(queue: &Mutex<mpsc::Receiver<Work>>, done: &mpsc::SyncSender<()>) {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::warn!("hashing passwords is as urgent as serving calls: {error}");
     }
@@ -93,6 +99,17 @@ fn hash_what_comes(queue: &Mutex<mpsc::Receiver<Work>>) {
         let Ok(work) = next else { return };
         // Its caller sees that nobody answers him.
         let _ = catch_unwind(AssertUnwindSafe(work));
+        // When it has not been heard of the last time, it is heard of both.
+        let _ = done.try_send(());
+    }
+}
+
+/// Gives the memory of hashing back once nobody has hashed for a while. The allocator keeps what was freed, and looks at what it has kept only
+/// when something large is freed again.
+fn give_memory_back(done: &mpsc::Receiver<()>) {
+    while done.recv().is_ok() {
+        while done.recv_timeout(REST).is_ok() {}
+        drop(black_box(Vec::<u8>::with_capacity(LARGE)));
     }
 }
 
@@ -110,11 +127,16 @@ impl Hasher {
         let (places, known_places) = (permits(cores * QUEUE_PER_CORE), permits(cores * KNOWN_QUEUE_PER_CORE));
         let (threads, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
+        let (done, finished) = mpsc::sync_channel(1);
+        let start = |name: &str, work: Work| {
+            let started = thread::Builder::new().name(name.into()).spawn(work);
+            started.map_err(|error| Error::Internal(format!("a thread cannot be started: {error}")))
+        };
         for _ in 0..cores {
-            let queue = Arc::clone(&queue);
-            let started = thread::Builder::new().name("hash".into()).spawn(move || hash_what_comes(&queue));
-            started.map_err(|error| Error::Internal(format!("a thread cannot be started: {error}")))?;
+            let (queue, done) = (Arc::clone(&queue), done.clone());
+            start("hash", Box::new(move || hash_what_comes(&queue, &done)))?;
         }
+        start("hash-rest", Box::new(move || give_memory_back(&finished)))?;
         Ok(Self { threads, cores: permits(cores), places, known_places, nobody })
     }
 

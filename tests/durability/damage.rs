@@ -17,14 +17,7 @@ async fn store(answers: usize, end: fn(&mut Pair), dice: &mut Dice) -> (TempDir,
     let setup = Setup { data: Some(folder.path().join("data")), ..kills::setup() };
     let world = Arc::new(World::own(setup).await);
     let writers = record::writers(&world, 4, dice).await;
-    let process = world.service_id();
-    let writers = record::work(&world, writers, async move |mut heard| {
-        for _ in 0..answers {
-            heard.recv().await.expect("an answer");
-        }
-        kills::kill(process);
-    })
-    .await;
+    let writers = record::work_and_kill(&world, writers, answers).await;
     let mut world = Arc::into_inner(world).expect("the writers are done");
     // What the kill has left open is found out, and then the log is not that of a single run.
     world.restart(Pair::kill);

@@ -132,14 +132,7 @@ async fn work_goes_on(faults: &[&str], answers: usize) {
     let mut writers = record::writers(&world, 8, &mut dice).await;
     for fault in faults {
         shim.breaks(fault);
-        let process = world.service_id();
-        writers = record::work(&world, writers, async move |mut heard| {
-            for _ in 0..answers {
-                heard.recv().await.unwrap_or_else(|| panic!("no answer: {fault}"));
-            }
-            kills::kill(process);
-        })
-        .await;
+        writers = record::work_and_kill(&world, writers, answers).await;
         let mut own = Arc::into_inner(world).expect("the writers are done");
         shim.mends();
         own.restart(crate::harness::Pair::kill);

@@ -17,14 +17,7 @@ use crate::{
 async fn worked_in(answers: usize, dice: &mut Dice) -> (World, Vec<record::Writer>) {
     let world = Arc::new(World::own(kills::setup()).await);
     let writers = record::writers(&world, 8, dice).await;
-    let process = world.service_id();
-    let writers = record::work(&world, writers, async move |mut heard| {
-        for _ in 0..answers {
-            heard.recv().await.expect("an answer");
-        }
-        kills::kill(process);
-    })
-    .await;
+    let writers = record::work_and_kill(&world, writers, answers).await;
     let mut world = Arc::into_inner(world).expect("the writers are done");
     world.kill();
     (world, writers)

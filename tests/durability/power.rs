@@ -34,14 +34,7 @@ async fn past(answers: usize, dice: &mut Dice) -> Past {
         writer.remember(log.clone());
     }
     let begin = std::fs::metadata(&log).expect("the log").len();
-    let process = world.service_id();
-    let writers = record::work(&world, writers, async move |mut heard| {
-        for _ in 0..answers {
-            heard.recv().await.expect("an answer");
-        }
-        kills::kill(process);
-    })
-    .await;
+    let writers = record::work_and_kill(&world, writers, answers).await;
     let operations = Operations::read(&log);
     Past { folder, operations, begin, writers }
 }

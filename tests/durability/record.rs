@@ -14,6 +14,7 @@ use tonic::Code as Grpc;
 use crate::{
     dice::Dice,
     harness::{App, Call, Case, Op, Reply, Status, Tokens, User, Via, Who, World, authorize, exchange, refresh, valid},
+    kills,
 };
 
 /// What is known of something.
@@ -435,6 +436,18 @@ pub(crate) async fn work(world: &Arc<World>, writers: Vec<Writer>, ended: impl A
     drop(heard);
     ended(hearing).await;
     tasks.join_all().await
+}
+
+/// Lets all writers work until they have had so many answers, kills the service, and gives them back.
+pub(crate) async fn work_and_kill(world: &Arc<World>, writers: Vec<Writer>, answers: usize) -> Vec<Writer> {
+    let process = world.service_id();
+    work(world, writers, async move |mut heard| {
+        for _ in 0..answers {
+            heard.recv().await.expect("an answer");
+        }
+        kills::kill(process);
+    })
+    .await
 }
 
 /// Checks what all writers were told.

@@ -3,11 +3,10 @@
 use std::sync::{Arc, atomic::AtomicUsize};
 
 use supos_auth::grpc::pb::supos::auth::admin::v1::EndUserSessionsRequest;
-use tokio::task::JoinSet;
 
 use crate::{
     harness::{Call, Case, Op, Pair, Via, Who, World, raw, refresh, valid},
-    load::live,
+    load,
     postgres_server::{PASSWORD, PostgresServer, is_wanted},
     stage::{Replicas, is_ready, until},
 };
@@ -65,11 +64,7 @@ async fn under_load(fence: fn(&mut PostgresServer)) {
     let replicas = Arc::new(replicas);
     let app = replicas.world(0).app().await;
     let retries = Arc::new(AtomicUsize::new(0));
-    let mut callers = JoinSet::new();
-    for caller in 0..CALLERS {
-        let (replicas, app, retries) = (Arc::clone(&replicas), app.clone(), Arc::clone(&retries));
-        callers.spawn(async move { live(replicas.world(0), &app, caller, LIVES, &retries).await });
-    }
+    let callers = load::start(&replicas, &app, CALLERS, LIVES, &retries);
     let used = || primary.psql(&name, "SELECT COUNT(*) FROM codes WHERE used IS NOT NULL").parse::<usize>().expect("a number");
     until("every caller is at it", async || used() >= 2 * CALLERS).await;
     tokio::task::block_in_place(|| {

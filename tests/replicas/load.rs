@@ -67,6 +67,16 @@ impl Told {
     }
 }
 
+/// Starts so many callers, who all call through the first service of these.
+pub(crate) fn start(replicas: &Arc<Replicas>, app: &App, callers: usize, lives: usize, retries: &Arc<AtomicUsize>) -> JoinSet<Told> {
+    let mut living = JoinSet::new();
+    for caller in 0..callers {
+        let (replicas, app, retries) = (Arc::clone(replicas), app.clone(), Arc::clone(retries));
+        living.spawn(async move { live(replicas.world(0), &app, caller, lives, &retries).await });
+    }
+    living
+}
+
 /// One caller's life: sign in, get tokens, refresh, sign out, and again.
 pub(crate) async fn live(world: &World, app: &App, caller: usize, lives: usize, retries: &AtomicUsize) -> Told {
     let mut told = Told::default();

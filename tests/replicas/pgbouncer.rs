@@ -15,7 +15,7 @@ use crate::{
         Case, Op, Via, Who, exchange,
         process::{Log, Process},
     },
-    load::{Told, live},
+    load::{self, Told},
     postgres_server::{PASSWORD, PostgresServer, folder, free_port, is_wanted, own},
     stage::{Replicas, by_port},
 };
@@ -86,11 +86,7 @@ async fn p14_services_share_a_database_by_pgbouncer_in_transaction_mode() {
     let replicas = Arc::new(Replicas::at(2, |_| by_port(&direct, bouncer.port), |_, setup| setup).await);
     let app = replicas.world(0).app().await;
     let retries = Arc::new(AtomicUsize::new(0));
-    let mut callers = JoinSet::new();
-    for caller in 0..CALLERS {
-        let (replicas, app, retries) = (Arc::clone(&replicas), app.clone(), Arc::clone(&retries));
-        callers.spawn(async move { live(replicas.world(0), &app, caller, LIVES, &retries).await });
-    }
+    let callers = load::start(&replicas, &app, CALLERS, LIVES, &retries);
     let told: Vec<Told> = callers.join_all().await;
     assert_eq!(retries.load(std::sync::atomic::Ordering::Relaxed), 0, "every call goes well at once");
     for told in &told {
