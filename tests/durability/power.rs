@@ -71,7 +71,10 @@ async fn h17_c3_nothing_that_was_answered_is_lost_when_the_power_goes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: 500 cuts"]
 async fn h17_c3_nothing_is_lost_at_hundreds_of_power_cuts() {
-    nothing_is_lost(5000, rounds(500)).await;
+    // A refresh that was not answered is tried again, which a service lets for five minutes: nothing is cut for longer.
+    for _ in 0..rounds(10) {
+        nothing_is_lost(500, 50).await;
+    }
 }
 
 /// If this failed the test above would see nothing. sled itself syncs every 500 ms, so some cuts find everything safe.

@@ -1,5 +1,6 @@
 //! What the store costs, on disk and in memory, and that nothing is left of what has ended.
 
+mod churn;
 #[path = "../wire/harness/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with tests/wire, which uses the rest")]
 mod harness;

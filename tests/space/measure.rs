@@ -25,7 +25,8 @@ use tokio::sync::mpsc;
 
 /// The bytes of all files in a folder, as the disk holds them.
 pub(crate) fn size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    // What is compacted comes and goes.
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(|entry| match entry.metadata() {
             Ok(metadata) if metadata.is_dir() => size(&entry.path()),
