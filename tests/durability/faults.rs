@@ -131,6 +131,7 @@ async fn work_goes_on(faults: &[&str], answers: usize) {
     let mut world = Arc::new(world);
     let mut writers = record::writers(&world, 8, &mut dice).await;
     for fault in faults {
+        println!("{fault}");
         shim.breaks(fault);
         writers = record::work_and_kill(&world, writers, answers).await;
         let mut own = Arc::into_inner(world).expect("the writers are done");

@@ -1,8 +1,8 @@
 //! Records that were read or written lately, decoded, for as long as nobody else writes to them.
 //!
 //! Whether somebody has is told by counters: each key has one of a fixed number of them, and the writer adds to it once a step has written to
-//! the key, before the step is answered. A record is kept with what its counter showed before it was read, and is good while that
-//! stands. Two keys that share a counter cost a read at worst.
+//! the key, before the step is answered. A record is kept with what its counter showed before it was read, or after it was
+//! written, and is good while that stands. Two keys that share a counter cost a read at worst.
 
 use std::{
     any::Any,
@@ -56,7 +56,7 @@ impl Changes {
 /// A record, decoded. Its key says of which kind it is.
 pub(super) type Record = Arc<dyn Any + Send + Sync>;
 
-/// A record, and what its counter showed before it was read.
+/// A record, and what its counter has to show for it to be good.
 #[derive(Clone)]
 struct Kept {
     record: Record,

@@ -119,26 +119,26 @@ pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<()
 
 /// Where records are read from: the store as it is, or inside a step.
 trait Read {
-    fn read<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error>;
+    fn record<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error>;
 
     /// A session that is alive.
     fn live_session(&self, id: SessionId, now: Timestamp) -> Result<Option<Arc<Session>>, Error> {
-        Ok(self.read::<Session>(&keys::session(id))?.filter(|session| session.is_alive(now)))
+        Ok(self.record::<Session>(&keys::session(id))?.filter(|session| session.is_alive(now)))
     }
 
     /// An app that is enabled, and still the one of that incarnation.
     fn enabled_app(&self, id: &AppId) -> Result<Option<Arc<App>>, Error> {
-        Ok(self.read::<App>(&keys::app(id))?.filter(|app| app.enabled))
+        Ok(self.record::<App>(&keys::app(id))?.filter(|app| app.enabled))
     }
 
     /// The user of a session, if he is enabled.
     fn enabled_user(&self, id: UserId) -> Result<Option<Arc<User>>, Error> {
-        Ok(self.read::<User>(&keys::user(id))?.filter(|user| user.enabled))
+        Ok(self.record::<User>(&keys::user(id))?.filter(|user| user.enabled))
     }
 
     /// What the tokens of a family stand for, and the app.
     fn live_grant(&self, id: FamilyId, now: Timestamp) -> Result<Option<(Grant, Arc<App>)>, Error> {
-        let Some(family) = self.read::<Family>(&keys::family(id))? else { return Ok(None) };
+        let Some(family) = self.record::<Family>(&keys::family(id))? else { return Ok(None) };
         let Some(session) = self.live_session(id.session, now)? else { return Ok(None) };
         let Some(app) = self.enabled_app(&family.app)?.filter(|app| app.incarnation == family.incarnation) else { return Ok(None) };
         let Some(user) = self.enabled_user(session.user)? else { return Ok(None) };
@@ -147,14 +147,14 @@ trait Read {
 }
 
 impl Read for SledStore {
-    fn read<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
-        Self::read(self, key)
+    fn record<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        self.read(key)
     }
 }
 
 impl Read for Txn<'_> {
-    fn read<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
-        Self::read(self, key)
+    fn record<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        self.read(key)
     }
 }
 

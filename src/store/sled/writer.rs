@@ -304,7 +304,8 @@ impl Writer {
     {
         let ((reply, begun), (written, on_disk)) = (oneshot::channel(), oneshot::channel());
         self.submit(Box::new(move |batch| {
-            let Done { outcome, wrote, .. } = Done::by(step, batch);
+            let Done { outcome, newly_owed, wrote } = Done::by(step, batch);
+            debug_assert_eq!(newly_owed, 0, "nobody would be told of them");
             // Whoever asked may have gone, and then does not wait either.
             let _ = reply.send(outcome);
             (Box::new(move |synced| drop(written.send(synced))), wrote)
