@@ -1,12 +1,16 @@
 //! Guesses at passwords and secrets: how many there can be, and that nobody can keep others out by them.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use supos_auth::grpc::pb::supos::auth::admin::v1::ChangePasswordRequest;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::harness::{App, Call, Case, Op, Reply, Setup, Status, User, Via, Who, World, native, unique, valid};
+use crate::harness::{App, Call, Case, Op, Reply, Setup, Status, User, Via, Who, World, native, process::PATIENCE, unique, valid};
 
 /// As many failures as this are free in these tests.
 const NAME: usize = 5;
@@ -375,4 +379,23 @@ async fn b14_no_number_of_made_up_names_takes_more_memory() {
     let grown = memory(&world).saturating_sub(before);
     // A thread that has hashed a password may keep its 19 MiB for the next one. Kept, what was made up would be 100 MiB and more.
     assert!(grown < 48 * 1024, "12,000 calls took {grown} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_hashes_no_passwords_any_more_gives_their_memory_back() {
+    const OF_ONE: u64 = 19 * 1024;
+    let world = World::own(Setup::default()).await;
+    // On a machine that is busy it may have been given back before it was looked at.
+    for _ in 0..5 {
+        world.signed_in().await;
+        let most = memory(&world);
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if memory(&world) + OF_ONE * 9 / 10 < most {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    panic!("{} KiB are kept", memory(&world));
 }
