@@ -89,13 +89,14 @@ enum Verdict {
 
 fn judge(error: &tokio_postgres::Error) -> Verdict {
     match error.code() {
-        // A row that somebody else has inserted, or deleted, since the step looked: it finds that, the next time.
+        // A row, a table or the type of its rows that somebody else has made, or deleted, since the step looked: it finds that, the next time.
         Some(
             &(SqlState::T_R_SERIALIZATION_FAILURE
             | SqlState::T_R_DEADLOCK_DETECTED
             | SqlState::UNIQUE_VIOLATION
             | SqlState::FOREIGN_KEY_VIOLATION
-            | SqlState::DUPLICATE_TABLE),
+            | SqlState::DUPLICATE_TABLE
+            | SqlState::DUPLICATE_OBJECT),
         ) => Verdict::Undone,
         Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => Verdict::ReadOnly,
         _ => Verdict::Unavailable,
