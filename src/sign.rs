@@ -26,10 +26,13 @@ use aws_lc_rs::{
 };
 use percent_encoding::percent_decode_str;
 use prost_types::Timestamp as CivilTime;
-use zeroize::Zeroizing;
 
 use crate::{
-    core::{Error, Problem, clock::Timestamp, secret::Secret},
+    core::{
+        Error, Problem,
+        clock::Timestamp,
+        secret::{Secret, Wiped, wiped},
+    },
     dialect::operation::{Operation, is_name, snake_case},
 };
 
@@ -49,7 +52,7 @@ const HIDDEN: [&str; 10] = ["code", "accesstoken", "refreshtoken", "state", "tok
 
 /// A query, read as a form is: names and values in order, decoded.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Query(Vec<(String, Zeroizing<String>)>);
+pub struct Query(Vec<(String, Wiped)>);
 
 impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,13 +64,13 @@ impl fmt::Debug for Query {
 ///
 /// # Errors
 /// [`Error::Parameter`] with the name `what`.
-pub fn decode(text: &str, what: &str) -> Result<Zeroizing<String>, Error> {
+pub fn decode(text: &str, what: &str) -> Result<Wiped, Error> {
     let malformed = || Error::parameter(what, Problem::Malformed);
     let whole = text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()));
     if !whole {
         return Err(malformed());
     }
-    percent_decode_str(text).decode_utf8().map(|text| Zeroizing::new(text.into_owned())).map_err(|_| malformed())
+    percent_decode_str(text).decode_utf8().map(wiped).map_err(|_| malformed())
 }
 
 impl Query {
@@ -85,15 +88,15 @@ impl Query {
     }
 
     /// The names and values.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Zeroizing<String>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Wiped)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// The line that is signed, as names and values: names in lower case, by name, of a name that is given twice the last value.
     ///
     /// Two different requests must not have the same line, so one that could be read in two ways is refused.
-    fn line(&self, operation: Option<&Operation>) -> Result<Vec<(String, &Zeroizing<String>)>, Error> {
-        let mut line: BTreeMap<String, &Zeroizing<String>> = BTreeMap::new();
+    fn line(&self, operation: Option<&Operation>) -> Result<Vec<(String, &Wiped)>, Error> {
+        let mut line: BTreeMap<String, &Wiped> = BTreeMap::new();
         for (name, value) in self.iter() {
             let parameter = operation.and_then(|operation| operation.parameter(name));
             let shown = parameter.unwrap_or("query");
@@ -184,9 +187,9 @@ pub enum Form {
 #[derive(Clone)]
 pub struct Canonical {
     method: String,
-    path: Zeroizing<String>,
+    path: Wiped,
     content_type: String,
-    query: Vec<(String, Zeroizing<String>)>,
+    query: Vec<(String, Wiped)>,
     headers: Vec<(String, String)>,
     operation: Option<&'static Operation>,
 }
@@ -243,7 +246,7 @@ impl Canonical {
             signed.push((name, value.to_owned()));
         }
         signed.sort();
-        let (method, content_type, path) = (method.to_owned(), content_type.to_owned(), Zeroizing::new(path.to_owned()));
+        let (method, content_type, path) = (method.to_owned(), content_type.to_owned(), Wiped::new(path.into()));
         Ok(Self { method, path, content_type, query, headers: signed, operation })
     }
 
@@ -255,12 +258,12 @@ impl Canonical {
 
     /// The text that is signed. It may hold tokens: keep it out of logs.
     #[must_use]
-    pub fn text(&self, form: Form) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(self.lines(&self.path, |_, value| value.to_owned()));
+    pub fn text(&self, form: Form) -> Wiped {
+        let mut text = self.lines(&self.path, |_, value| value.to_owned());
         if form == Form::Usual {
             text.push('\n');
         }
-        text
+        wiped(text)
     }
 
     /// Lines 1 to 5.

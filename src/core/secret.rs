@@ -6,19 +6,35 @@ use aws_lc_rs::{constant_time, digest, rand};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_bytes::{ByteArray, Bytes};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::Error;
 
+/// A text that is not left in memory. It is boxed, as `zeroize` overwrites that at once, and a `String` byte by byte.
+pub type Wiped = Zeroizing<Box<str>>;
+
+/// Takes a text, and leaves none of it behind.
+#[must_use]
+pub fn wiped(text: impl Into<String>) -> Wiped {
+    let mut text = text.into();
+    if text.capacity() == text.len() {
+        return Wiped::new(text.into_boxed_str());
+    }
+    // To give back the room that it has to spare may move it.
+    let boxed = Wiped::new(text.as_str().into());
+    text.as_mut_str().zeroize();
+    boxed
+}
+
 /// A text that is neither printed nor left in memory.
 #[derive(Clone)]
-pub struct Secret(Zeroizing<String>);
+pub struct Secret(Wiped);
 
 impl Secret {
     /// Takes a secret that exists already.
     #[must_use]
     pub fn new(value: impl Into<String>) -> Self {
-        Self(Zeroizing::new(value.into()))
+        Self(wiped(value))
     }
 
     /// Makes 256 random bits, as 43 base64url characters.

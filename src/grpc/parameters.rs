@@ -6,11 +6,13 @@
 use std::{fmt, net::IpAddr};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use zeroize::Zeroizing;
 
 use super::pb;
 use crate::{
-    core::{Error, Problem, secret::Secret},
+    core::{
+        Error, Problem,
+        secret::{Secret, Wiped, wiped},
+    },
     dialect::operation::{Operation, is_name},
     sign::{self, Query},
 };
@@ -42,16 +44,16 @@ pub struct Original {
     /// The method, in capitals.
     pub method: String,
     /// The path as sent, without the query.
-    pub path: Zeroizing<String>,
+    pub path: Wiped,
     /// The query. What is signed and what operations read come of this one reading.
     pub query: Query,
     /// The path's parameters, decoded: field names and values.
-    segments: Vec<(&'static str, Zeroizing<String>)>,
+    segments: Vec<(&'static str, Wiped)>,
 }
 
 /// The parameters of a call by their JSON names. An empty one is as one that is not there. What is true or false is the word for it.
 #[derive(Default)]
-pub struct Parameters(Vec<(&'static str, Zeroizing<String>)>);
+pub struct Parameters(Vec<(&'static str, Wiped)>);
 
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,7 +84,7 @@ impl Original {
             operation,
             address: None,
             method: method.to_owned(),
-            path: Zeroizing::new(path.to_owned()),
+            path: Wiped::new(path.into()),
             query: Query::read(query)?,
             segments,
         })
@@ -93,9 +95,9 @@ impl Parameters {
     /// The parameters of a native gRPC call.
     #[must_use]
     pub fn of_message<R: Request>(message: R) -> Self {
-        let flags = message.flags().into_iter().map(|(name, value)| (name, Zeroizing::new(value.to_string())));
+        let flags = message.flags().into_iter().map(|(name, value)| (name, wiped(value.to_string())));
         let flags: Vec<_> = flags.collect();
-        let texts = message.into_texts().into_iter().map(|(name, value)| (name, Zeroizing::new(value)));
+        let texts = message.into_texts().into_iter().map(|(name, value)| (name, wiped(value)));
         Self(texts.chain(flags).collect())
     }
 
@@ -132,7 +134,7 @@ impl Parameters {
     /// [`Error::Parameter`] when a parameter is given twice or in two places.
     pub fn of_query(original: &Original) -> Result<Self, Error> {
         let known = |name: &str| original.operation.parameter(name);
-        let mut found: Vec<(&'static str, Option<Zeroizing<String>>)> = Vec::new();
+        let mut found: Vec<(&'static str, Option<Wiped>)> = Vec::new();
         for (field, value) in &original.segments {
             found.extend(known(field).map(|parameter| (parameter, Some(value.clone()))));
         }
@@ -150,7 +152,7 @@ impl Parameters {
     /// A parameter, if it is there and not empty.
     #[must_use]
     pub fn optional(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref()).filter(|value| !value.is_empty())
     }
 
     /// A parameter that has to be there.
@@ -190,7 +192,7 @@ impl Parameters {
     }
 }
 
-type Texts = Vec<(&'static str, Zeroizing<String>)>;
+type Texts = Vec<(&'static str, Wiped)>;
 
 /// Reads the JSON body of an operation: one object, no parameter twice, each of its own type; what is not known is passed over.
 #[derive(Clone, Copy)]
@@ -260,7 +262,7 @@ impl<'de> Visitor<'de> for Object<'_> {
             };
             // Another case is another name, but for being given twice.
             if is_name(&name, parameter) {
-                texts.push((parameter, Zeroizing::new(text)));
+                texts.push((parameter, wiped(text)));
             }
         }
         Ok(texts)

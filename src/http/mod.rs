@@ -238,6 +238,6 @@ impl Form {
 
     /// A field, empty when it is not there.
     fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref()).unwrap_or_default()
     }
 }

@@ -18,7 +18,7 @@ pub(super) async fn browse(browser: &Browser<'_>, original: &Original) -> Result
         // A page of another site may lead here, and not sign anybody out by it: that takes a click of his own.
         let site = browser.headers().get("sec-fetch-site").and_then(|site| site.to_str().ok());
         if site == Some("cross-site") && call.caller.showed_ticket() {
-            let link = Link { target: original.path.as_str(), text: words.sign_out, is_button: true };
+            let link = Link { target: &original.path, text: words.sign_out, is_button: true };
             return browser.message(StatusCode::OK, words.sign_out, false, words.sign_out_ask, Some(link));
         }
         // Whoever has signed in at an authority is signed out there, too.

@@ -30,8 +30,8 @@ fn every_worked_case_comes_out_byte_for_byte() {
         let target = vector.target();
         let headers: Vec<(&str, &str)> = vector.x_mc_headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let canonical = canonical(&vector.method, &target, &vector.content_type, &headers).unwrap();
-        let form = [Form::Usual, Form::App].into_iter().find(|form| *canonical.text(*form) == vector.canonical);
-        let form = form.unwrap_or_else(|| panic!("{}: {:?}", vector.name, canonical.text(Form::Usual).as_str()));
+        let form = [Form::Usual, Form::App].into_iter().find(|form| **canonical.text(*form) == *vector.canonical);
+        let form = form.unwrap_or_else(|| panic!("{}: {:?}", vector.name, canonical.text(Form::Usual)));
         let signature = canonical.signature(&Secret::new(vector.sk), form);
         assert_eq!(format!("Sign {}-{signature}", vector.ak), vector.authorization, "{}", vector.name);
     }
