@@ -47,6 +47,8 @@ pub(crate) struct LogoutArgs {
 pub(crate) async fn login(args: &LoginArgs) -> Result<(), Failure> {
     input::at_most_one_from_stdin(&[args.password_file.as_deref(), args.new_password_file.as_deref()])?;
     let file = TicketFile::of_this_user()?;
+    // A password that is good once would be gone, and with it the session.
+    file.prepare()?;
     let server = &args.server.server;
     let connection = Connection::open(&args.server).await?;
     if !server.is_private() {

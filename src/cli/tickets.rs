@@ -123,6 +123,11 @@ impl TicketFile {
         Ok(self.read()?.remove(server.as_str()))
     }
 
+    /// Makes sure that a ticket can be kept.
+    pub(crate) fn prepare(&self) -> Result<(), Failure> {
+        self.change(|_| ())
+    }
+
     /// Keeps a ticket, in place of an older one for the same service.
     pub(crate) fn put(&self, server: &ServerUrl, signed_in: SignedIn) -> Result<(), Failure> {
         self.change(|tickets| {
@@ -151,7 +156,10 @@ impl TicketFile {
     }
 
     fn change(&self, change: impl FnOnce(&mut Tickets)) -> Result<(), Failure> {
-        let failure = |error| Failure::from_io(format_args!("write {}", self.path().display()), &error);
+        let failure = |error| {
+            Failure::from_io(format_args!("write {}", self.path().display()), &error)
+                .hint("Name a folder that tickets can be kept in, as XDG_CONFIG_HOME.")
+        };
         self.make_directory().map_err(failure)?;
         // Two commands that sign in at two services at once must both leave their ticket.
         let lock = private().write(true).create(true).truncate(false).open(self.directory.join("tickets.lock")).map_err(failure)?;

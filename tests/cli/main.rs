@@ -113,6 +113,20 @@ fn a_password_that_must_be_changed_is_changed_first() {
 }
 
 #[test]
+fn where_no_ticket_can_be_kept_nobody_signs_in_and_no_password_is_changed() {
+    let person = Person::new();
+    person.mock.seen().password_expired = true;
+    person.write("new", "new-password-1\n");
+    person.write("no-folder", "");
+    let nowhere = person.home.path().join("no-folder").display().to_string();
+    let login = ["login", "--user", "admin", "--password-file", "-", "--new-password-file", "new"];
+    let said = person.run_with(&login, &[("XDG_CONFIG_HOME", &nowhere)], OLD_PASSWORD);
+    assert_eq!(said.code, 1);
+    assert!(said.stderr.contains("no-folder/supos-auth/tickets.json") && said.stderr.contains("XDG_CONFIG_HOME"), "{}", said.stderr);
+    assert_eq!(person.mock.seen().password, OLD_PASSWORD);
+}
+
+#[test]
 fn ones_own_password_can_be_changed_with_and_without_a_ticket() {
     let person = Person::new();
     person.write("second", "second-password");
