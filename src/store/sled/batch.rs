@@ -45,12 +45,14 @@ pub(super) struct Batch {
     tree: sled::Tree,
     beside: Arc<Beside>,
     writes: BTreeMap<sled::IVec, Written>,
+    /// Why some of what was written is not in the tree, and never will be.
+    lost: Option<Error>,
 }
 
 impl Batch {
     /// An empty one.
     pub(super) fn new(tree: sled::Tree, beside: Arc<Beside>) -> Self {
-        Self { tree, beside, writes: BTreeMap::new() }
+        Self { tree, beside, writes: BTreeMap::new(), lost: None }
     }
 
     /// What a key holds.
@@ -63,7 +65,7 @@ impl Batch {
 
     /// The record that a key holds, which need not be decoded again where it was read or written lately.
     pub(super) fn read<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
-        let Some(written) = self.writes.get(key) else { return self.beside.records.get(&self.tree, key) };
+        let Some(written) = self.writes.get(key) else { return self.beside.records.get(|| &self.tree, key) };
         match written.record.clone().and_then(|record| record.downcast().ok()) {
             Some(record) => Ok(Some(record)),
             None => written.value.as_ref().map(|value| decode(value).map(Arc::new)).transpose(),
@@ -94,8 +96,16 @@ impl Batch {
         Ok(number)
     }
 
-    /// Puts everything into the tree, as one.
+    /// Puts everything into the tree, as one. Once that has failed it fails ever after, whoever asks: steps that have written, and wait to be
+    /// answered, are not on their way to the disk any more.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
+        if self.lost.is_none() {
+            self.lost = self.put_in().err();
+        }
+        self.lost.clone().map_or(Ok(()), Err)
+    }
+
+    fn put_in(&mut self) -> Result<(), Error> {
         let writes: Writes = std::mem::take(&mut self.writes).into_iter().collect();
         if writes.is_empty() {
             return Ok(());
@@ -147,7 +157,7 @@ mod tests {
         let beside = Arc::<Beside>::default();
         let mut batch = Batch::new((*db).clone(), Arc::clone(&beside));
         let (old, new) = (Arc::new(1_u8), Arc::new(2_u8));
-        let read = || beside.records.get::<u8>(&db, b"record").unwrap();
+        let read = || beside.records.get::<u8, _>(|| &*db, b"record").unwrap();
 
         let mut first = Txn::new(&mut batch);
         first.put_record(b"record", &old).unwrap();
@@ -175,6 +185,35 @@ mod tests {
         assert_eq!(batch.read::<u8>(b"record").unwrap(), None);
         batch.settle().unwrap();
         assert_eq!(read(), None);
+    }
+
+    #[test]
+    fn what_could_not_be_put_into_the_tree_is_never_said_to_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = || sled::Config::new().path(folder.path().join("store"));
+        let key = |number: u32| number.to_be_bytes();
+        let db = config().open().unwrap();
+        for number in 0..20_000 {
+            db.insert(key(number), &[7; 64][..]).unwrap();
+        }
+        drop(db);
+        let db = config().open().unwrap();
+        // What is not in memory cannot be read any more, and sled takes writes all the same.
+        let log = std::fs::OpenOptions::new().write(true).open(folder.path().join("store/db")).unwrap();
+        let length = log.metadata().unwrap().len();
+        std::os::unix::fs::FileExt::write_all_at(&log, &vec![0xff; usize::try_from(length / 2).unwrap()], length / 4).unwrap();
+
+        let mut batch = Batch::new((*db).clone(), Arc::default());
+        let mut written = Txn::new(&mut batch);
+        for number in 0..200 {
+            written.put_raw(&key(number * 100), &[8; 64][..]);
+        }
+        assert_eq!(written.finish(), Ok(Some(1)));
+        // Somebody scans, and is told; whoever waits for what was written before has to be told, too.
+        let mut scan = Txn::new(&mut batch);
+        assert!(scan.keys(b"").any(|key| key.is_err()));
+        assert_eq!(scan.finish(), Ok(None));
+        assert!(batch.settle().is_err(), "nothing is left to do, and so it has gone well");
     }
 
     #[test]
