@@ -146,7 +146,7 @@ impl SledStore {
 
     /// Reads a record that calls read again and again.
     fn read<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
-        self.writer.beside.records.get(&self.tree(), key)
+        self.writer.beside.records.get(|| self.tree(), key)
     }
 
     fn get<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {

@@ -6,6 +6,7 @@
 
 use std::{
     any::Any,
+    borrow::Borrow,
     fmt,
     hash::{BuildHasher as _, RandomState},
     sync::{
@@ -83,13 +84,15 @@ impl Default for Records {
 
 impl Records {
     /// Reads a record, or gives it as it was read or written before if it has not changed since.
-    pub(super) fn get<T: Kind>(&self, tree: &sled::Tree, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+    ///
+    /// Which tree is in force is asked after the counter is: of one that has made way for another, nobody would count what is written.
+    pub(super) fn get<T: Kind, R: Borrow<sled::Tree>>(&self, tree: impl FnOnce() -> R, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
         let seen = self.changes.seen(key);
         let kept = self.lately.get(key).filter(|kept| kept.seen == seen);
         if let Some(record) = kept.and_then(|kept| kept.record.downcast().ok()) {
             return Ok(Some(record));
         }
-        let Some(record) = get::<T>(tree, key)?.map(Arc::new) else { return Ok(None) };
+        let Some(record) = get::<T>(tree().borrow(), key)?.map(Arc::new) else { return Ok(None) };
         self.lately.insert(key.to_vec(), Kept { record: Arc::clone(&record) as Record, seen });
         Ok(Some(record))
     }
@@ -109,7 +112,30 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::txn::Written, *};
+
+    #[test]
+    fn what_is_read_from_a_tree_that_is_about_to_make_way_is_not_kept_for_what_the_next_one_has() {
+        let open = || sled::Config::new().temporary(true).open().unwrap();
+        let (old, new) = (open(), open());
+        let records = Records::default();
+        let write = |tree: &sled::Tree, value: u8| tree.insert("key", rmp_serde::to_vec(&value).unwrap()).unwrap();
+        write(&old, 1);
+        write(&new, 1);
+        let read = |tree: &sled::Db| records.get::<u8, _>(|| (**tree).clone(), b"key").unwrap();
+        // Whoever asks which tree is in force is held up there until the other one is, and has been written to.
+        let held_up = records.get::<u8, _>(
+            || {
+                let in_force = (*old).clone();
+                write(&new, 2);
+                records.note(&vec![("key".into(), Written { value: None, record: None })]);
+                in_force
+            },
+            b"key",
+        );
+        assert_eq!(held_up.unwrap().as_deref(), Some(&1), "as it was when he asked");
+        assert_eq!(read(&new).as_deref(), Some(&2));
+    }
 
     #[test]
     fn a_key_that_was_written_to_is_known_to_have_changed_and_others_are_not() {
