@@ -34,6 +34,7 @@ mod database {
 }
 
 use std::{
+    net::TcpListener,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -49,7 +50,10 @@ use supos_auth::{
         secret::Secret,
         throttle::{Counts, Failure, Kind, Memory, Pace, Place},
     },
-    store::postgres::{Address, PostgresStore},
+    store::{
+        Store,
+        postgres::{Address, PostgresStore},
+    },
 };
 use tokio::task::JoinSet;
 
@@ -300,6 +304,11 @@ async fn failures_are_counted_in_the_database_as_they_are_in_memory() {
         counts.take_back(&[(failure(1).place, every), (failure(2).place, Duration::MAX), (failure(3).place, every)]).await.unwrap();
         assert_eq!(outcomes(&[failure(1), failure(2)]).await, 1);
         assert_eq!(outcomes(&[failure(2)]).await, 3);
+        // Several who sign in at once under one name are right one after the other.
+        for _ in 0..6 {
+            counts.take_back(&[(failure(2).place, Duration::MAX)]).await.unwrap();
+        }
+        assert_eq!(outcomes(&[failure(2)]).await, 4);
         // As it is once a clock that was far ahead is set right.
         let ahead = Failure { pace: Pace { every, most: every * 50 }, ..failure(3) };
         for _ in 0..8 {
@@ -311,6 +320,30 @@ async fn failures_are_counted_in_the_database_as_they_are_in_memory() {
         let [none, noted] = left(4).await[..] else { panic!("two places") };
         assert!(none.is_zero() && noted > every / 2 && noted <= every, "{noted:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_takes_connections_and_says_nothing_keeps_nobody_from_the_next_one() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    // The kernel takes connections for it, and nobody reads what they say.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let good = server.database();
+    let (user, place) = good.split_once("://").unwrap().1.split_once('@').unwrap();
+    let url = format!("postgres://{user}@127.0.0.1:{port},{place}");
+    let store: Arc<dyn Store> = Arc::new(PostgresStore::open(address(&url), 2).await.unwrap());
+    store.probe().await.unwrap();
+    // From then on the one that has answered is asked first.
+    let began = Instant::now();
+    server.psql(
+        name(&good),
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    until_it_goes_well(async || store.probe().await).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "the silent host was asked first: {:?}", began.elapsed());
 }
 
 /// With these settings PostgreSQL reads a whole table only if there is no other way.

@@ -1,11 +1,25 @@
 //! From a URL to a pool: where the database is, how it is known for it (TLS), and what each connection begins with.
 
-use std::{fs, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    future::pending,
+    net::IpAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
-use tokio::sync::Notify;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio::{sync::Notify, task::JoinHandle, time::timeout};
+use tokio_postgres::{
+    Client, Config,
+    config::{Host, SslMode, TargetSessionAttrs},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
@@ -18,13 +32,19 @@ use crate::core::{Error, secret::Secret};
 
 /// How long a call may wait for one of the connections to be free.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(4);
-/// How long making a connection may take in all, and how long one address may take to answer.
-const CONNECT_LIMIT: Duration = Duration::from_secs(4);
+/// How long a host may take until it can be asked something: whoever takes the connection and says nothing keeps nobody from the next one.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(2);
+/// How long what each connection begins with may take after that.
+const BEGIN_LIMIT: Duration = Duration::from_secs(2);
 /// How long what was sent may stay without an acknowledgement, and how long nothing may be heard, before a peer is held to be gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 /// How long one statement may take on the server, locks included.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where a server listens that says nothing else.
+const DEFAULT_PORT: u16 = 5432;
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The words before the `://` of a database's URL.
 const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
@@ -32,7 +52,8 @@ const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
 /// Where the database is.
 #[derive(Clone, Debug)]
 pub struct Address {
-    config: tokio_postgres::Config,
+    /// What to connect to, one for each host, in the order of the URL.
+    hosts: Vec<Config>,
     verified: bool,
     root_certificate: Option<PathBuf>,
 }
@@ -60,22 +81,24 @@ impl Address {
                 _ => rest.push(parameter),
             }
         }
-        let plain = Secret::new(format!("{place}?{}", rest.join("&")));
-        // The library's error names the parameter that it does not know, and never a value.
-        let mut config: tokio_postgres::Config = plain.expose().parse().map_err(|error: tokio_postgres::Error| {
-            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-            format!("the URL of the database cannot be read{cause}")
-        })?;
-        if config.get_hosts().is_empty() {
+        let all = parse(place, &rest)?;
+        let (hosts, ports, addresses) = (all.get_hosts(), all.get_ports(), all.get_hostaddrs());
+        if hosts.is_empty() {
             return Err("the URL of the database names no host".into());
         }
+        let fits = |number: usize| number <= 1 || number == hosts.len();
+        if !fits(ports.len()) || !(addresses.is_empty() || addresses.len() == hosts.len()) {
+            return Err("the URL of the database has not as many ports, or hostaddr, as hosts".into());
+        }
+        rest.retain(|parameter| !["host", "hostaddr", "port"].contains(&parameter.split('=').next().unwrap_or_default()));
+        let mut config = parse(without_hosts(place).expose(), &rest)?;
         if config.get_dbname().is_none_or(str::is_empty) {
             return Err("the URL of the database names no database: postgres://HOST/DATABASE".into());
         }
         let verified = match mode.as_deref() {
             Some("verify-full") => true,
             Some("disable") => false,
-            None => !config.get_hosts().iter().all(is_near),
+            None => !hosts.iter().all(is_near) || !addresses.iter().all(IpAddr::is_loopback),
             Some(_) => {
                 return Err("sslmode in the URL of the database has to be verify-full or disable: what lies between would encrypt, and \
                             not find out for whom; give the certificate authority of a private one with sslrootcert=FILE"
@@ -94,20 +117,35 @@ impl Address {
         if config.get_application_name().is_none() {
             config.application_name("supos-auth");
         }
-        Ok(Self { config, verified, root_certificate })
+        let only = |(at, host): (usize, &Host)| {
+            let mut config = config.clone();
+            match host {
+                Host::Tcp(name) => config.host(name),
+                Host::Unix(folder) => config.host_path(folder),
+            };
+            config.port(*ports.get(at).or(ports.first()).unwrap_or(&DEFAULT_PORT));
+            if let Some(address) = addresses.get(at) {
+                config.hostaddr(*address);
+            }
+            config
+        };
+        Ok(Self { hosts: hosts.iter().enumerate().map(only).collect(), verified, root_certificate })
     }
 
     /// Where it is, in words without a secret.
     pub(super) fn shown(&self) -> String {
-        let ports = self.config.get_ports();
-        let hosts = self.config.get_hosts().iter().enumerate().map(|(at, host)| {
-            let port = ports.get(at).or(ports.first()).unwrap_or(&5432);
-            match host {
-                Host::Tcp(name) => format!("{name}:{port}"),
-                Host::Unix(folder) => format!("{}/.s.PGSQL.{port}", folder.display()),
+        let shown = |config: &Config| {
+            let port = config.get_ports().first().unwrap_or(&DEFAULT_PORT);
+            match (config.get_hostaddrs(), config.get_hosts()) {
+                ([address], _) => format!("{address}:{port}"),
+                (_, [Host::Unix(folder)]) => format!("{}/.s.PGSQL.{port}", folder.display()),
+                (_, [Host::Tcp(name)]) => format!("{name}:{port}"),
+                _ => String::new(),
             }
-        });
-        format!("{} at {}", self.config.get_dbname().unwrap_or_default(), hosts.collect::<Vec<_>>().join(", "))
+        };
+        let hosts: Vec<String> = self.hosts.iter().map(shown).collect();
+        let database = self.hosts.first().and_then(Config::get_dbname).unwrap_or_default();
+        format!("{database} at {}", hosts.join(", "))
     }
 
     /// A pool of at most so many connections. None is made yet.
@@ -117,12 +155,15 @@ impl Address {
     pub(super) fn pool(self, connections: usize) -> Result<Database, Error> {
         let tls = self.tls()?;
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(self.config, tls.clone(), config);
+        let limit = ADDRESS_LIMIT * u32::try_from(self.hosts.len()).unwrap_or(u32::MAX) + BEGIN_LIMIT;
+        let any = self.hosts.first().cloned().unwrap_or_default();
+        let hosts = Hosts { hosts: self.hosts.into(), tls: tls.clone(), latest: Arc::default() };
+        let manager = Manager::from_connect(any, hosts, config);
         let pool = Pool::builder(manager)
             .max_size(connections)
             .wait_timeout(Some(WAIT_FOR_CONNECTION))
-            .create_timeout(Some(CONNECT_LIMIT))
-            .recycle_timeout(Some(CONNECT_LIMIT))
+            .create_timeout(Some(limit))
+            .recycle_timeout(Some(limit))
             .runtime(Runtime::Tokio1)
             .post_create(Hook::async_fn(|client, _| Box::pin(async move { begin(client).await.map_err(HookError::Backend) })))
             .build()
@@ -160,6 +201,56 @@ impl Address {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(MakeRustlsConnect::new(config))
+    }
+}
+
+/// Reads what comes before the `?` of a URL, and its parameters.
+fn parse(place: &str, parameters: &[&str]) -> Result<Config, String> {
+    let url = Secret::new(format!("{place}?{}", parameters.join("&")));
+    // The library's error names the parameter that it does not know, and never a value.
+    url.expose().parse().map_err(|error: tokio_postgres::Error| {
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        format!("the URL of the database cannot be read{cause}")
+    })
+}
+
+/// What comes before the parameters of a URL, but for the hosts and ports.
+fn without_hosts(place: &str) -> Secret {
+    let (scheme, rest) = place.split_once("://").unwrap_or(("", place));
+    let (user, rest) = rest.split_at(rest.find('@').map_or(0, |at| at + 1));
+    let path = rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default();
+    Secret::new(format!("{scheme}://{user}{path}"))
+}
+
+/// Makes connections, with the first host that takes writes. The one that did so last is asked first.
+struct Hosts {
+    hosts: Arc<[Config]>,
+    tls: MakeRustlsConnect,
+    latest: Arc<AtomicUsize>,
+}
+
+impl Connect for Hosts {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        Box::pin(async move {
+            let first = self.latest.load(Ordering::Relaxed);
+            let mut refused = None;
+            for at in (0..self.hosts.len()).map(|at| (first + at) % self.hosts.len()) {
+                match timeout(ADDRESS_LIMIT, self.hosts[at].connect(self.tls.clone())).await {
+                    Ok(Ok((client, connection))) => {
+                        self.latest.store(at, Ordering::Relaxed);
+                        let end = async { drop(connection.await) };
+                        return Ok((client, tokio::spawn(end)));
+                    }
+                    Ok(Err(error)) => refused = Some(error),
+                    Err(_) => {}
+                }
+            }
+            match refused {
+                Some(error) => Err(error),
+                // None has said anything, which is for the pool to say: its time is up, too.
+                None => pending().await,
+            }
+        })
     }
 }
 
@@ -204,6 +295,8 @@ mod tests {
             ("postgres://u:p@127.0.0.1/auth?sslmode=verify-full", true),
             ("postgres://u:p@%2Frun%2Fpostgresql/auth", false),
             ("postgres:///auth?host=/run/postgresql&user=u", false),
+            ("postgres://u:p@localhost/auth?hostaddr=10.0.0.5", true),
+            ("postgres://u:p@localhost/auth?hostaddr=127.0.0.1", false),
         ] {
             assert_eq!(read(url).map(|address| address.verified), Ok(verified), "{url}");
         }
@@ -230,6 +323,11 @@ mod tests {
     fn neither_the_words_for_it_nor_its_debug_form_have_the_password() {
         let address = read("postgres://u:hunter2@h:1,i/d?sslrootcert=%2Fca.pem").unwrap();
         assert_eq!(address.shown(), "d at h:1, i:5432");
+        assert_eq!(
+            read("postgres://localhost/d?hostaddr=10.0.0.5&port=7").unwrap_err(),
+            "the URL of the database has not as many ports, or hostaddr, as hosts"
+        );
+        assert_eq!(read("postgres://localhost/d?hostaddr=10.0.0.5").unwrap().shown(), "d at 10.0.0.5:5432");
         assert_eq!(address.root_certificate, Some(PathBuf::from("/ca.pem")));
         assert!(!format!("{address:?}").contains("hunter2"));
     }
