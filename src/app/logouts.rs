@@ -38,6 +38,8 @@ const PROMPT: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_mins(1);
 /// How often it is looked for calls whose turn has come. New ones are seen at once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How much longer than counting what is owed took it is not counted again: a database takes its time for a million of them.
+const COUNT_AFTER: u32 = 50;
 /// For how long a call that is under way is nobody else's to make: longer than it can take.
 const TAKEN_FOR: Duration = Duration::from_secs(30);
 /// How much of an app's answer is read. It says nothing.
@@ -68,13 +70,7 @@ pub(super) async fn deliver(core: Arc<Core>, client: Client) {
 
 /// Gives up what is too old and starts what is due.
 async fn look(core: &Arc<Core>, client: &Client, lanes: &mut Lanes, calls: &mut JoinSet<Ended>) -> Result<(), Error> {
-    let owed = core.store.owed_logouts().await?;
-    #[expect(clippy::cast_precision_loss, reason = "nobody owes 2^53 calls")]
-    metrics::gauge!("supos_auth_logouts_owed").set(owed as f64);
-    if owed == 0 {
-        lanes.forget();
-        return Ok(());
-    }
+    lanes.count(core).await;
     let now = core.now();
     for owed in core.store.give_up_logouts(now).await? {
         count(&owed, "given_up");
@@ -206,6 +202,8 @@ struct Lanes {
     under_way: HashSet<LogoutId>,
     /// How many of those under way are in lanes that did not answer promptly when they began.
     late: usize,
+    /// When to count next how many calls are owed.
+    count_at: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -262,6 +260,25 @@ impl Lanes {
             state.wait_until = Timestamp::default();
         }
         Ok(())
+    }
+
+    /// Counts how many calls are owed, if that was not done lately. Calls are made whether it can be counted or not.
+    async fn count(&mut self, core: &Core) {
+        let began = Instant::now();
+        if self.count_at.is_some_and(|at| began < at) {
+            return;
+        }
+        match core.store.owed_logouts().await {
+            Ok(owed) => {
+                #[expect(clippy::cast_precision_loss, reason = "nobody owes 2^53 calls")]
+                metrics::gauge!("supos_auth_logouts_owed").set(owed as f64);
+                if owed == 0 {
+                    self.forget();
+                }
+            }
+            Err(error) => tracing::warn!("how many calls are owed to apps cannot be counted: {error}"),
+        }
+        self.count_at = Some(Instant::now() + began.elapsed().saturating_mul(COUNT_AFTER));
     }
 
     /// Forgets how lanes have answered, when nobody is owed anything.

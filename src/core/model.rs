@@ -150,6 +150,17 @@ impl Session {
     pub fn is_alive(&self, now: Timestamp) -> bool {
         now < self.ends_at()
     }
+
+    /// Ends it, whatever the time is. What it leaves behind is still to be seen to.
+    pub fn end(&mut self) {
+        self.expires_at = Timestamp::default();
+    }
+
+    /// Whether it was ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.expires_at == Timestamp::default()
+    }
 }
 
 /// An authorization code, and what became of it.

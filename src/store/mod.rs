@@ -176,10 +176,16 @@ pub trait UserStore {
     async fn set_password(&self, id: UserId, password: NewPassword, now: Timestamp) -> Result<User, Error>;
 }
 
+/// How many sessions of a user end in one step, and how many families, so that nobody waits long for it. Where a user has more sessions it
+/// takes several steps, after the last of which the answer is given. A session that has more families is dead from its step on, too; those that
+/// are left, and the calls that come of them, are seen to by the next purges.
+pub const ENDED_AT_ONCE: usize = 1000;
+
 /// Sessions, and what is given out in them.
 ///
 /// However a session ends, the calls that tell its apps are owed from that same step on (see [`LogoutStore`]): one for each app and
-/// address, [`OwedLogout::new`] says to whom. An app that had its family ended by a replay is told, too.
+/// address, [`OwedLogout::new`] says to whom. An app that had its family ended by a replay is told, too. Of a session with more than
+/// [`ENDED_AT_ONCE`] families an app may be told once for each so many.
 #[async_trait]
 pub trait SessionStore {
     /// Opens a session for the user whose password was found right. It is not opened when he was disabled or got another password
@@ -489,7 +495,7 @@ pub trait Transfer {
     async fn is_empty(&self) -> Result<bool, Error>;
 
     /// Puts records into a store that was empty and that nobody else uses, in the order in which an export gives them, a batch of at most
-    /// [`TRANSFER_BATCH`] at a time: all of a batch, or none. Once it has the [`Record::Identity`] the store is whole; before, a service
+    /// [`TRANSFER_BATCH`] at a time, each in one step or in several. Once it has the [`Record::Identity`] the store is whole; before, a service
     /// must not start on it. A record that is there already is replaced.
     ///
     /// # Errors

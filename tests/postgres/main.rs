@@ -51,8 +51,9 @@ use supos_auth::{
         throttle::{Counts, Failure, Kind, Memory, Pace, Place},
     },
     store::{
-        Store,
+        Store, TRANSFER_BATCH, Transfer as _,
         postgres::{Address, PostgresStore},
+        record::Record,
     },
 };
 use tokio::task::JoinSet;
@@ -188,6 +189,22 @@ async fn a_crash_of_the_database_costs_errors_while_it_is_away_and_nothing_after
     }
     assert_eq!(scene.store.use_once(used, at(1000)).await, Ok(false));
     assert!(scene.redeem(&code, at(3)).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_are_moved_into_a_database_that_is_far_away() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let proxy = Proxy::start(server.port()).await;
+    let by_proxy = format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{}", proxy.port(), name(&url));
+    let store = PostgresStore::open(address(&by_proxy), 2).await.unwrap();
+    proxy.far_away(7);
+    let used = |_| Record::UsedUp { hash: new_hash(), until: at(1000) };
+    store.import((0..TRANSFER_BATCH).map(used).collect()).await.unwrap();
+    assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM used_up"), TRANSFER_BATCH.to_string());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

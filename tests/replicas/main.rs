@@ -13,6 +13,7 @@ mod pgbouncer;
 #[path = "../postgres_server/mod.rs"]
 mod postgres_server;
 #[path = "../postgres/proxy.rs"]
+#[expect(dead_code, reason = "no database is far away here: see tests/postgres")]
 mod proxy;
 mod races;
 mod rolling;

@@ -72,6 +72,9 @@ suite! {
         live_sessions_are_listed_page_by_page_with_the_apps_that_hold_tokens,
         the_end_of_a_session_is_the_end_of_its_codes_and_families,
         all_sessions_of_a_user_end_and_nobody_elses,
+        a_session_of_more_than_ends_in_one_step_is_dead_at_once_and_gone_after_a_purge,
+        a_user_with_more_than_ends_in_one_step_is_deleted_whole,
+        all_sessions_of_a_user_end_however_many_there_are,
         whatever_ends_a_session_owes_its_apps_a_call_each,
         an_app_whose_family_was_ended_by_a_replay_is_told_too,
     }

@@ -227,44 +227,68 @@ impl UserStore for PostgresStore {
     }
 
     async fn update_user(&self, id: UserId, change: Change<User>, now: Timestamp) -> Result<User, Error> {
-        transact!(self.database, async |txn| {
+        let step = transact!(self.database, async |txn| {
             let before = lock_user(txn, id).await?;
             let mut user = before.clone();
             change(&mut user)?;
             keep_an_administrator(txn, &before, administers(&user)).await?;
-            if !user.enabled {
-                sessions::end_all(txn, id, Kept::None, now).await?;
-            }
+            let has_more = !user.enabled && sessions::end_all(txn, id, Kept::None, now).await?.has_more;
             write_user(txn, &user).await?;
-            Ok(user)
-        })
-        .await
+            Ok((user, has_more))
+        });
+        let (user, has_more) = step.await?;
+        if has_more {
+            // He opens none meanwhile.
+            self.end_all(id, Kept::None, now).await?;
+        }
+        Ok(user)
     }
 
     async fn delete_user(&self, id: UserId, now: Timestamp) -> Result<(), Error> {
-        transact!(self.database, async |txn| {
-            let user = lock_user(txn, id).await?;
-            keep_an_administrator(txn, &user, false).await?;
-            sessions::end_all(txn, id, Kept::None, now).await?;
-            txn.execute("DELETE FROM users WHERE id = $1", &[&id]).await?;
-            Ok(())
-        })
-        .await
+        let step = async || {
+            transact!(self.database, async |txn| {
+                let mut user = lock_user(txn, id).await?;
+                keep_an_administrator(txn, &user, false).await?;
+                let ended = sessions::end_all(txn, id, Kept::None, now).await?;
+                let is_done = !ended.has_more && !ended.leaves_some;
+                if is_done {
+                    txn.execute("DELETE FROM users WHERE id = $1", &[&id]).await?;
+                } else {
+                    // A session has a user, as long as anything is left of it.
+                    user.enabled = false;
+                    write_user(txn, &user).await?;
+                }
+                Ok(is_done)
+            })
+            .await
+        };
+        while !step().await? {}
+        Ok(())
     }
 
     async fn set_password(&self, id: UserId, password: NewPassword, now: Timestamp) -> Result<User, Error> {
-        transact!(self.database, async |txn| {
-            let mut user = lock_user(txn, id).await?;
-            if password.replaces.is_some() && password.replaces != user.password_hash {
-                return Err(Error::WrongPassword.into());
+        let step = async || {
+            transact!(self.database, async |txn| {
+                let mut user = lock_user(txn, id).await?;
+                if password.replaces.is_some() && password.replaces != user.password_hash {
+                    return Err(Error::WrongPassword.into());
+                }
+                // The password is not in force before the last of them can end with it: who is cut short can do it again.
+                if sessions::end_all(txn, id, password.keep, now).await?.has_more {
+                    return Ok(None);
+                }
+                user.password_hash = Some(password.hash.clone());
+                user.password_change_required = password.change_required;
+                user.updated_at = now;
+                write_user(txn, &user).await?;
+                Ok(Some(user))
+            })
+            .await
+        };
+        loop {
+            if let Some(user) = step().await? {
+                return Ok(user);
             }
-            user.password_hash = Some(password.hash.clone());
-            user.password_change_required = password.change_required;
-            user.updated_at = now;
-            sessions::end_all(txn, id, password.keep, now).await?;
-            write_user(txn, &user).await?;
-            Ok(user)
-        })
-        .await
+        }
     }
 }

@@ -157,7 +157,7 @@ impl Address {
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let limit = ADDRESS_LIMIT * u32::try_from(self.hosts.len()).unwrap_or(u32::MAX) + BEGIN_LIMIT;
         let any = self.hosts.first().cloned().unwrap_or_default();
-        let hosts = Hosts { hosts: self.hosts.into(), tls: tls.clone(), latest: Arc::default() };
+        let hosts = Hosts { all: self.hosts.into(), tls: tls.clone(), latest: Arc::default() };
         let manager = Manager::from_connect(any, hosts, config);
         let pool = Pool::builder(manager)
             .max_size(connections)
@@ -224,7 +224,7 @@ fn without_hosts(place: &str) -> Secret {
 
 /// Makes connections, with the first host that takes writes. The one that did so last is asked first.
 struct Hosts {
-    hosts: Arc<[Config]>,
+    all: Arc<[Config]>,
     tls: MakeRustlsConnect,
     latest: Arc<AtomicUsize>,
 }
@@ -234,8 +234,8 @@ impl Connect for Hosts {
         Box::pin(async move {
             let first = self.latest.load(Ordering::Relaxed);
             let mut refused = None;
-            for at in (0..self.hosts.len()).map(|at| (first + at) % self.hosts.len()) {
-                match timeout(ADDRESS_LIMIT, self.hosts[at].connect(self.tls.clone())).await {
+            for at in (0..self.all.len()).map(|at| (first + at) % self.all.len()) {
+                match timeout(ADDRESS_LIMIT, self.all[at].connect(self.tls.clone())).await {
                     Ok(Ok((client, connection))) => {
                         self.latest.store(at, Ordering::Relaxed);
                         let end = async { drop(connection.await) };

@@ -18,7 +18,7 @@ use crate::{
         Error,
         clock::Timestamp,
         ids::{AppId, LogoutId, SessionId},
-        logouts::{Outcome, OwedLogout},
+        logouts::{Lane, Outcome, OwedLogout},
         model::{Family, Session},
     },
     store::{After, LogoutStore},
@@ -45,16 +45,48 @@ pub(super) async fn owe(txn: &Txn<'_>, sessions: &[Session], families: &[(Sessio
         let app = read_app(&mut Columns::of(&row))?;
         apps.insert(app.id.clone(), app);
     }
+    let sessions: HashMap<SessionId, &Session> = sessions.iter().map(|session| (session.id, session)).collect();
     let mut told = HashSet::new();
+    let mut all = Vec::new();
     for (id, family) in families {
-        let session = sessions.iter().find(|session| session.id == *id);
-        let (Some(session), Some(app)) = (session, apps.get(&family.app)) else { continue };
+        let (Some(session), Some(app)) = (sessions.get(id), apps.get(&family.app)) else { continue };
         let Some(owed) = OwedLogout::new(app, family, session, now)? else { continue };
         if told.insert((*id, owed.app.clone(), owed.uri.clone())) {
-            put(txn, &owed).await?;
-            txn.owes();
+            all.push(owed);
         }
     }
+    if all.is_empty() {
+        return Ok(());
+    }
+    txn.owes();
+    put_new(txn, &all).await
+}
+
+fn column<'a, T>(owed: &'a [OwedLogout], value: impl Fn(&'a OwedLogout) -> T) -> Vec<T> {
+    owed.iter().map(value).collect()
+}
+
+/// Keeps calls that are owed and were not tried yet, with one statement.
+async fn put_new(txn: &Txn<'_>, owed: &[OwedLogout]) -> Result<(), Failure> {
+    let sql = "INSERT INTO logouts (id, app, incarnation, uri, user_id, session_id, created_at, next_try_at, lane, tries, last_error) \
+               SELECT n.*, 0, '' FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::bytea[], $7::bigint[], \
+               $8::bigint[], $9::bytea[]) AS n";
+    let lanes: Vec<Lane> = column(owed, OwedLogout::lane);
+    txn.execute(
+        sql,
+        &[
+            &column(owed, |owed| &owed.id),
+            &column(owed, |owed| owed.app.as_str()),
+            &column(owed, |owed| &owed.incarnation),
+            &column(owed, |owed| owed.uri.as_str()),
+            &column(owed, |owed| &owed.user),
+            &column(owed, |owed| &owed.session),
+            &column(owed, |owed| owed.created_at),
+            &column(owed, |owed| owed.next_try_at),
+            &lanes.iter().map(|lane| lane.as_bytes().as_slice()).collect::<Vec<_>>(),
+        ],
+    )
+    .await?;
     Ok(())
 }
 

@@ -190,7 +190,9 @@ impl Maintenance for PostgresStore {
     }
 
     async fn purge(&self, now: Timestamp) -> Result<usize, Error> {
-        let mut looked_at = transact!(self.database, async |txn| purge_sessions(txn, now).await).await?;
+        // What keeps sessions from being purged keeps nothing else.
+        let sessions = transact!(self.database, async |txn| purge_sessions(txn, now).await).await;
+        let mut looked_at = 0;
         for sql in [
             "DELETE FROM codes WHERE hash IN (SELECT hash FROM codes WHERE kept_until < $1 ORDER BY kept_until LIMIT $2 FOR UPDATE SKIP LOCKED) \
              RETURNING 1",
@@ -208,7 +210,7 @@ impl Maintenance for PostgresStore {
             "DELETE FROM logouts WHERE id IN (SELECT id FROM logouts WHERE given_up_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1";
         looked_at += self.database.query(sql, &[&shown_since, &PURGE_BATCH]).await?.len();
         self.database.query("DELETE FROM signing_keys WHERE forgotten_at <= $1", &[&now]).await?;
-        Ok(looked_at)
+        Ok(looked_at + sessions?)
     }
 
     async fn overdue(&self, now: Timestamp) -> Result<Duration, Error> {

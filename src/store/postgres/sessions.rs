@@ -26,7 +26,7 @@ use crate::{
         redirect,
         secret::BearerHash,
     },
-    store::{After, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, is_on_disk, judge},
+    store::{After, ENDED_AT_ONCE, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, is_on_disk, judge},
 };
 
 /// How often a step begins again because what it judged has changed.
@@ -40,40 +40,87 @@ pub(super) async fn open(txn: &Txn<'_>, session: &Session) -> Result<(), Failure
     Ok(())
 }
 
-/// Ends sessions whose rows are locked, and owes their apps that they are told.
-pub(super) async fn end(txn: &Txn<'_>, sessions: &[Session], now: Timestamp) -> Result<(), Failure> {
+/// Ends sessions whose rows are locked, and owes their apps that they are told. Gives false when they have more families than end in one
+/// step: then those are dead that have, and the purge goes on with them.
+pub(super) async fn end(txn: &Txn<'_>, sessions: &[Session], now: Timestamp) -> Result<bool, Failure> {
     if sessions.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
-    let ids: Vec<SessionId> = sessions.iter().map(|session| session.id).collect();
+    let mut ids: Vec<SessionId> = sessions.iter().map(|session| session.id).collect();
     let mut families = Vec::new();
     for sql in [
-        concat!("DELETE FROM families f WHERE f.session_id = ANY($1) RETURNING f.session_id, ", family_columns!()),
-        concat!("DELETE FROM ended_families f WHERE f.session_id = ANY($1) RETURNING f.session_id, ", family_columns!()),
+        concat!(
+            "DELETE FROM families f WHERE (f.session_id, f.number) IN \
+             (SELECT o.session_id, o.number FROM families o WHERE o.session_id = ANY($1) ORDER BY o.session_id, o.number LIMIT $2) \
+             RETURNING f.session_id, ",
+            family_columns!()
+        ),
+        concat!(
+            "DELETE FROM ended_families f WHERE (f.session_id, f.hash) IN \
+             (SELECT o.session_id, o.hash FROM ended_families o WHERE o.session_id = ANY($1) ORDER BY o.session_id, o.hash LIMIT $2) \
+             RETURNING f.session_id, ",
+            family_columns!()
+        ),
     ] {
-        for row in txn.query(sql, &[&ids]).await? {
+        let room = i64::try_from(ENDED_AT_ONCE.saturating_sub(families.len())).unwrap_or(i64::MAX);
+        for row in txn.query(sql, &[&ids, &room]).await? {
             let mut columns = Columns::of(&row);
             families.push((columns.next::<SessionId>()?, read_family(&mut columns)?));
         }
     }
     owe(txn, sessions, &families, now).await?;
+    let is_whole = families.len() < ENDED_AT_ONCE;
+    if !is_whole {
+        let has_more = "UPDATE sessions s SET expires_at = 0, look_at = 0 WHERE s.id = ANY($1) \
+                        AND (EXISTS (SELECT 1 FROM families f WHERE f.session_id = s.id) \
+                             OR EXISTS (SELECT 1 FROM ended_families f WHERE f.session_id = s.id)) RETURNING s.id";
+        for row in txn.query(has_more, &[&ids]).await? {
+            let more: SessionId = Columns::of(&row).next()?;
+            ids.retain(|id| *id != more);
+        }
+    }
     txn.execute("DELETE FROM sessions WHERE id = ANY($1)", &[&ids]).await?;
-    Ok(())
+    Ok(is_whole)
 }
 
-/// Ends the sessions of a user but those that are kept, and gives their number.
-pub(super) async fn end_all(txn: &Txn<'_>, user: UserId, kept: Kept, now: Timestamp) -> Result<usize, Failure> {
+/// Sessions of a user that were ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) number: usize,
+    /// There are more to end, in another step.
+    pub(super) has_more: bool,
+    /// Something is left of those that have ended.
+    pub(super) leaves_some: bool,
+}
+
+/// Ends the sessions of a user but those that are kept, as many as may end in one step.
+pub(super) async fn end_all(txn: &Txn<'_>, user: UserId, kept: Kept, now: Timestamp) -> Result<Ended, Failure> {
     let kept = match kept {
-        Kept::All => return Ok(0),
+        Kept::All => return Ok(Ended::default()),
         Kept::One(session) => Some(session),
         Kept::None => None,
     };
-    // In one order, so that no two wait for one another.
-    let sql = concat!("SELECT ", session_columns!(), " FROM sessions s WHERE s.user_id = $1 ORDER BY s.id FOR UPDATE");
-    let mut sessions = read_sessions(&txn.query(sql, &[&user]).await?)?;
+    // In one order, so that no two wait for one another: those that may end, the one that is kept, one more to know whether there are, and some
+    // of those that something is left of.
+    let new = concat!(
+        "SELECT ",
+        session_columns!(),
+        " FROM sessions s WHERE s.user_id = $1 AND s.expires_at > 0 ORDER BY s.id LIMIT $2 FOR UPDATE"
+    );
+    let left = concat!(
+        "SELECT ",
+        session_columns!(),
+        " FROM sessions s WHERE s.user_id = $1 AND s.expires_at = 0 ORDER BY s.id LIMIT $2 FOR UPDATE"
+    );
+    let most = i64::try_from(ENDED_AT_ONCE).unwrap_or(i64::MAX);
+    let mut sessions = read_sessions(&txn.query(new, &[&user, &(most + 2)]).await?)?;
     sessions.retain(|session| Some(session.id) != kept);
-    end(txn, &sessions, now).await?;
-    Ok(sessions.len())
+    let has_more = sessions.len() > ENDED_AT_ONCE;
+    sessions.truncate(ENDED_AT_ONCE);
+    let number = sessions.len();
+    sessions.extend(read_sessions(&txn.query(left, &[&user, &most]).await?)?);
+    let is_whole = end(txn, &sessions, now).await?;
+    Ok(Ended { number, has_more, leaves_some: !is_whole })
 }
 
 pub(super) fn read_sessions(rows: &[Row]) -> Result<Vec<Session>, Error> {
@@ -117,6 +164,18 @@ fn contended() -> Error {
 }
 
 impl PostgresStore {
+    /// Ends the sessions of a user but those that are kept, in as many steps as it takes, and gives their number.
+    pub(super) async fn end_all(&self, user: UserId, kept: Kept, now: Timestamp) -> Result<usize, Error> {
+        let mut number = 0;
+        loop {
+            let ended = transact!(self.database, async |txn| end_all(txn, user, kept, now).await).await?;
+            number += ended.number;
+            if !ended.has_more {
+                return Ok(number);
+            }
+        }
+    }
+
     async fn read_code(&self, hash: &BearerHash, app: &AppId) -> Result<Option<CodeRead>, Error> {
         let sql = concat!(
             "SELECT ",
@@ -208,7 +267,8 @@ impl SessionStore for PostgresStore {
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, Error> {
         let row = self.database.query_opt(concat!("SELECT ", session_columns!(), " FROM sessions s WHERE s.id = $1"), &[&id]).await?;
-        row.map(|row| read_session(&mut Columns::of(&row))).transpose()
+        let session = row.map(|row| read_session(&mut Columns::of(&row))).transpose()?;
+        Ok(session.filter(|session| !session.has_ended()))
     }
 
     async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error> {
@@ -259,7 +319,8 @@ impl SessionStore for PostgresStore {
     async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<bool, Error> {
         transact!(self.database, async |txn| {
             let sql = concat!("SELECT ", session_columns!(), " FROM sessions s WHERE s.id = $1 FOR UPDATE");
-            let sessions = read_sessions(&txn.query(sql, &[&id]).await?)?;
+            let mut sessions = read_sessions(&txn.query(sql, &[&id]).await?)?;
+            sessions.retain(|session| !session.has_ended());
             end(txn, &sessions, now).await?;
             Ok(!sessions.is_empty())
         })
@@ -267,7 +328,7 @@ impl SessionStore for PostgresStore {
     }
 
     async fn end_sessions_of(&self, user: UserId, now: Timestamp) -> Result<usize, Error> {
-        transact!(self.database, async |txn| end_all(txn, user, Kept::None, now).await).await
+        self.end_all(user, Kept::None, now).await
     }
 
     async fn create_code(&self, hash: BearerHash, code: Code, now: Timestamp) -> Result<(), Error> {

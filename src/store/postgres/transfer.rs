@@ -22,6 +22,9 @@ use crate::{
     store::{TRANSFER_BATCH, Transfer, record::Record},
 };
 
+/// How many records one transaction imports: each is a trip to the database, or some, and all of them have to be done in the time of one.
+const IMPORTED_AT_ONCE: usize = 100;
+
 type Read = fn(&mut Columns<'_>) -> Result<Record, Error>;
 
 /// What is exported, what is referred to first. Each row is a record.
@@ -178,20 +181,23 @@ impl Transfer for PostgresStore {
     }
 
     async fn import(&self, records: Vec<Record>) -> Result<(), Error> {
-        // Nearly always nothing is there. Where something is, the first run fails for it, and the next one removes it, in an order in
-        // which nothing that is removed is still referred to.
-        let again = AtomicBool::new(false);
-        transact!(self.database, async |txn| {
-            if again.swap(true, Ordering::Relaxed) {
-                for record in records.iter().rev() {
-                    remove(txn, record).await?;
+        for records in records.chunks(IMPORTED_AT_ONCE) {
+            // Nearly always nothing is there. Where something is, the first run fails for it, and the next one removes it, in an order in
+            // which nothing that is removed is still referred to.
+            let again = AtomicBool::new(false);
+            transact!(self.database, async |txn| {
+                if again.swap(true, Ordering::Relaxed) {
+                    for record in records.iter().rev() {
+                        remove(txn, record).await?;
+                    }
                 }
-            }
-            for record in &records {
-                put(txn, record).await?;
-            }
-            Ok(())
-        })
-        .await
+                for record in records {
+                    put(txn, record).await?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 }

@@ -152,48 +152,68 @@ impl UserStore for SledStore {
     }
 
     async fn update_user(&self, id: UserId, change: Change<User>, now: Timestamp) -> Result<User, Error> {
-        self.run(move |txn| {
+        let step = move |txn: &mut Txn<'_>| {
             let at = keys::user(id);
             let mut user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
             change(&mut user)?;
             note_administrator(txn, &user, false)?;
-            if !user.enabled {
-                sessions::end_all(txn, id, Kept::None, now)?;
-            }
+            let has_more = !user.enabled && sessions::end_all(txn, id, Kept::None, now)?.has_more;
             txn.put(&at, &user)?;
-            Ok(user)
-        })
-        .await
+            Ok((user, has_more))
+        };
+        let (user, has_more) = self.run(step).await?;
+        if has_more {
+            // He opens none meanwhile.
+            self.end_all(id, Kept::None, now).await?;
+        }
+        Ok(user)
     }
 
     async fn delete_user(&self, id: UserId, now: Timestamp) -> Result<(), Error> {
-        self.run(move |txn| {
+        let step = move |txn: &mut Txn<'_>| {
             let at = keys::user(id);
-            let user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
+            let mut user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
             note_administrator(txn, &user, true)?;
-            sessions::end_all(txn, id, Kept::None, now)?;
-            authorities::forget_user(txn, id)?;
-            txn.remove(&keys::user_name(&user.name));
-            txn.remove(&at);
-            Ok(())
-        })
-        .await
+            let ended = sessions::end_all(txn, id, Kept::None, now)?;
+            let is_done = !ended.has_more && !ended.leaves_some;
+            if is_done {
+                authorities::forget_user(txn, id)?;
+                txn.remove(&keys::user_name(&user.name));
+                txn.remove(&at);
+            } else {
+                // A session has a user, as long as anything is left of it.
+                user.enabled = false;
+                txn.put(&at, &user)?;
+            }
+            Ok(is_done)
+        };
+        while !self.run(step).await? {}
+        Ok(())
     }
 
     async fn set_password(&self, id: UserId, password: NewPassword, now: Timestamp) -> Result<User, Error> {
-        self.run(move |txn| {
-            let at = keys::user(id);
-            let mut user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
-            if password.replaces.is_some() && password.replaces != user.password_hash {
-                return Err(Error::WrongPassword);
+        let password = Arc::new(password);
+        loop {
+            let password = Arc::clone(&password);
+            let step = move |txn: &mut Txn<'_>| {
+                let at = keys::user(id);
+                let mut user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
+                if password.replaces.is_some() && password.replaces != user.password_hash {
+                    return Err(Error::WrongPassword);
+                }
+                // The password is not in force before the last of them can end with it: who is cut short can do it again.
+                if sessions::end_all(txn, id, password.keep, now)?.has_more {
+                    return Ok(None);
+                }
+                user.password_hash = Some(password.hash.clone());
+                user.password_change_required = password.change_required;
+                user.updated_at = now;
+                txn.put(&at, &user)?;
+                Ok(Some(user))
+            };
+            if let Some(user) = self.run(step).await? {
+                return Ok(user);
             }
-            user.password_hash = Some(password.hash);
-            user.password_change_required = password.change_required;
-            user.updated_at = now;
-            sessions::end_all(txn, id, password.keep, now)?;
-            txn.put(&at, &user)?;
-            Ok(user)
-        })
-        .await
+        }
     }
 }

@@ -34,7 +34,7 @@ use self::{
     txn::{Kind, Txn, decode, get, unavailable},
     writer::{Current, Files, Writer, in_force},
 };
-use super::{Identity, Maintenance, SigningKeyStore, Space, Store, newest_signing_key};
+use super::{ENDED_AT_ONCE, Identity, Maintenance, SigningKeyStore, Space, Store, newest_signing_key};
 use crate::core::{Error, clock::Timestamp, model::SigningKey};
 
 /// The format of the records. A store of an older one is brought to it, one of a newer one is refused.
@@ -344,10 +344,16 @@ impl Maintenance for SledStore {
         self.run(move |txn| {
             let until = keys::expiry(now, &[]);
             let due: Vec<_> = txn.keys_until(keys::EXPIRIES, &until).take(PURGE_BATCH).collect::<Result<_, _>>()?;
+            let mut room = ENDED_AT_ONCE;
+            let mut looked_at = 0;
             for expiry in &due {
+                if room == 0 {
+                    break;
+                }
+                looked_at += 1;
                 txn.remove(expiry);
                 // One that cannot be read must not keep all others from being purged.
-                if let Err(error) = sessions::expire(txn, keys::expiring(expiry), now) {
+                if let Err(error) = sessions::expire(txn, keys::expiring(expiry), now, &mut room) {
                     tracing::error!("a record whose time has come is left where it is: {error}");
                 }
             }
@@ -361,7 +367,7 @@ impl Maintenance for SledStore {
             if txn.get::<Timestamp>(keys::LATEST)?.is_none_or(|latest| latest < now) {
                 txn.put(keys::LATEST, &now)?;
             }
-            Ok(due.len())
+            Ok(looked_at)
         })
         .await
     }

@@ -18,7 +18,7 @@ use crate::{
         redirect,
         secret::BearerHash,
     },
-    store::{After, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge},
+    store::{After, ENDED_AT_ONCE, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge},
 };
 
 /// Opens a session.
@@ -35,12 +35,19 @@ fn look_again(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
     txn.put(&keys::session_of(session.user, session.id), &at)
 }
 
-/// Ends a session, and owes its apps that they are told.
-fn end(txn: &mut Txn<'_>, session: &Session, now: Timestamp) -> Result<(), Error> {
+/// Ends a session, and owes its apps that they are told. `room` is how many more families may end in this step; gives false when it has more:
+/// then it is dead, and the purge goes on with it.
+fn end(txn: &mut Txn<'_>, session: &Session, now: Timestamp, room: &mut usize) -> Result<bool, Error> {
     let mut owing = Owing::new(session, now);
+    let mut is_whole = true;
     for prefix in [keys::families_of(session.id), keys::ended_families_of(session.id)] {
         for key in txn.keys(&prefix) {
             let key = key?;
+            if *room == 0 {
+                is_whole = false;
+                break;
+            }
+            *room -= 1;
             owing.note(txn, &key)?;
             txn.remove(&key);
         }
@@ -50,10 +57,17 @@ fn end(txn: &mut Txn<'_>, session: &Session, now: Timestamp) -> Result<(), Error
     if let Ok(Some(look_at)) = txn.get::<Timestamp>(&of_user) {
         txn.remove(&keys::expiry(look_at, &at));
     }
-    txn.remove(&of_user);
-    txn.remove(&keys::ticket(&session.ticket));
-    txn.remove(&at);
-    Ok(())
+    if is_whole {
+        txn.remove(&of_user);
+        txn.remove(&keys::ticket(&session.ticket));
+        txn.remove(&at);
+    } else {
+        let mut dead = session.clone();
+        dead.end();
+        look_again(txn, &dead)?;
+        txn.put(&at, &dead)?;
+    }
+    Ok(is_whole)
 }
 
 /// Ends a family. Its app still hears of the session's end.
@@ -66,20 +80,37 @@ fn end_family(txn: &mut Txn<'_>, id: FamilyId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends the sessions of a user but those that are kept, and gives their number.
-pub(super) fn end_all(txn: &mut Txn<'_>, user: UserId, kept: Kept, now: Timestamp) -> Result<usize, Error> {
-    let mut ended = 0;
+/// Sessions of a user that were ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) number: usize,
+    /// There are more to end, in another step.
+    pub(super) has_more: bool,
+    /// Something is left of those that have ended.
+    pub(super) leaves_some: bool,
+}
+
+/// Ends the sessions of a user but those that are kept, as many as may end in one step.
+pub(super) fn end_all(txn: &mut Txn<'_>, user: UserId, kept: Kept, now: Timestamp) -> Result<Ended, Error> {
+    let mut ended = Ended::default();
     if kept == Kept::All {
         return Ok(ended);
     }
+    let mut room = ENDED_AT_ONCE;
     for key in txn.keys(&keys::sessions_of(user)) {
         let id = keys::session_at_end(&key?);
         if id.map(Kept::One) == Some(kept) {
             continue;
         }
         if let Some(session) = id.map(|id| txn.get::<Session>(&keys::session(id))).transpose()?.flatten() {
-            end(txn, &session, now)?;
-            ended += 1;
+            let is_new = !session.has_ended();
+            if is_new && ended.number == ENDED_AT_ONCE {
+                ended.has_more = true;
+                break;
+            }
+            ended.number += usize::from(is_new);
+            let is_whole = (is_new || room > 0) && end(txn, &session, now, &mut room)?;
+            ended.leaves_some |= !is_whole;
         }
     }
     Ok(ended)
@@ -99,14 +130,14 @@ pub(super) fn put_used(txn: &mut Txn<'_>, hash: &BearerHash, until: Timestamp) -
     txn.put(&at, &until)
 }
 
-/// Looks at a record whose time may have come: removes it, or notes when to look again.
-pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<(), Error> {
+/// Looks at a record whose time may have come: removes it, or notes when to look again. `room` is as for [`end`].
+pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp, room: &mut usize) -> Result<(), Error> {
     if key.starts_with(keys::SESSIONS) {
         if let Some(session) = txn.get::<Session>(key)? {
             if session.is_alive(now) {
                 look_again(txn, &session)?;
             } else {
-                end(txn, &session, now)?;
+                end(txn, &session, now, room)?;
             }
         }
     } else if key.starts_with(keys::AUTHORITIES) {
@@ -225,6 +256,20 @@ fn rotate(txn: &mut Txn<'_>, rotation: &Rotation, by: &Refresher, now: Timestamp
     Ok(Ok(grant))
 }
 
+impl SledStore {
+    /// Ends the sessions of a user but those that are kept, in as many steps as it takes, and gives their number.
+    pub(super) async fn end_all(&self, user: UserId, kept: Kept, now: Timestamp) -> Result<usize, Error> {
+        let mut number = 0;
+        loop {
+            let ended = self.run(move |txn| end_all(txn, user, kept, now)).await?;
+            number += ended.number;
+            if !ended.has_more {
+                return Ok(number);
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl ReplayStore for SledStore {
     async fn begin_use(&self, hash: BearerHash, until: Timestamp) -> Result<(bool, OnDisk), Error> {
@@ -264,7 +309,7 @@ impl SessionStore for SledStore {
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, Error> {
-        self.get(&keys::session(id))
+        Ok(self.get::<Session>(&keys::session(id))?.filter(|session| !session.has_ended()))
     }
 
     async fn sessions(&self, user: Option<UserId>, after: After<SessionId>, limit: usize, now: Timestamp) -> Result<SessionPage, Error> {
@@ -305,9 +350,10 @@ impl SessionStore for SledStore {
 
     async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<bool, Error> {
         self.run(move |txn| {
-            let session = txn.get::<Session>(&keys::session(id))?;
+            let session = txn.get::<Session>(&keys::session(id))?.filter(|session| !session.has_ended());
             if let Some(session) = &session {
-                end(txn, session, now)?;
+                let mut room = ENDED_AT_ONCE;
+                end(txn, session, now, &mut room)?;
             }
             Ok(session.is_some())
         })
@@ -315,7 +361,7 @@ impl SessionStore for SledStore {
     }
 
     async fn end_sessions_of(&self, user: UserId, now: Timestamp) -> Result<usize, Error> {
-        self.run(move |txn| end_all(txn, user, Kept::None, now)).await
+        self.end_all(user, Kept::None, now).await
     }
 
     async fn create_code(&self, hash: BearerHash, code: Code, now: Timestamp) -> Result<(), Error> {

@@ -4,16 +4,34 @@ use supos_auth::{
     core::{
         Error,
         clock::Timestamp,
+        ids::FamilyId,
         model::{Session, User},
         secret::BearerHash,
     },
-    store::SessionPage,
+    store::{ENDED_AT_ONCE, Kept, NewPassword, SessionPage},
 };
 
 use crate::{
     database::Db,
-    scene::{GRACE, IDLE, LIFETIME, Scene, at, before, change, purge, session, user},
+    scene::{GRACE, IDLE, LIFETIME, Scene, at, before, change, code, new_hash, new_password, purge, session, user},
 };
+
+use super::races::race;
+
+/// How many families are more than end in one step.
+const MANY: usize = ENDED_AT_ONCE + 60;
+
+/// So many families of the session, each of which is told at an address of its own.
+async fn many_families(scene: &Scene) -> Vec<FamilyId> {
+    let made = race(scene.handles(), MANY, |store, number| {
+        let (hash, code, app) = (new_hash(), code(&scene.app, scene.session.id, at(1)), scene.app.id.clone());
+        async move {
+            store.create_code(hash, code, at(1)).await?;
+            store.redeem_code(&hash, &app, format!("/out?{number}"), at(1)).await
+        }
+    });
+    made.await.into_iter().map(|grant| grant.unwrap().family_id).collect()
+}
 
 pub(crate) async fn a_session_is_opened_with_the_password_that_is_in_force(db: Db) {
     let scene = Scene::new(&db).await;
@@ -246,4 +264,70 @@ pub(crate) async fn an_app_whose_family_was_ended_by_a_replay_is_told_too(db: Db
     scene.store.end_session(scene.session.id, at(3)).await.unwrap();
     let expected = [("other", "https://other.example/bye"), ("shop", "https://shop.example/out")];
     assert_eq!(scene.told().await, expected.map(|(app, uri)| (app.to_owned(), uri.to_owned())));
+}
+
+pub(crate) async fn a_session_of_more_than_ends_in_one_step_is_dead_at_once_and_gone_after_a_purge(db: Db) {
+    let scene = Scene::new(&db).await;
+    let families = many_families(&scene).await;
+    let id = scene.session.id;
+    assert_eq!(scene.store.end_session(id, at(3)).await, Ok(true));
+    for family in &families {
+        assert!(!scene.is_good(*family, at(3)).await, "{family:?}");
+    }
+    assert!(!scene.is_signed_in(&scene.session, at(3)).await);
+    assert_eq!(scene.store.session(id).await, Ok(None));
+    assert!(scene.sessions(None, at(3)).await.is_empty() && scene.sessions(Some(scene.user.id), at(3)).await.is_empty());
+    let more = scene.store.create_code(new_hash(), code(&scene.app, id, at(3)), at(3)).await;
+    assert_eq!(more, Err(Error::CredentialRefused));
+    assert_eq!(scene.store.end_session(id, at(4)).await, Ok(false), "it has ended already");
+    assert_eq!(scene.store.end_sessions_of(scene.user.id, at(4)).await, Ok(0), "it has ended already");
+    purge(&scene.store, at(5)).await;
+    assert_eq!(scene.owed().await.len(), MANY, "each app hears of it where it said");
+}
+
+pub(crate) async fn a_user_with_more_than_ends_in_one_step_is_deleted_whole(db: Db) {
+    let scene = Scene::new(&db).await;
+    many_families(&scene).await;
+    scene.store.delete_user(scene.user.id, at(3)).await.unwrap();
+    assert_eq!(scene.store.user(scene.user.id).await, Ok(None));
+    assert_eq!(scene.store.session(scene.session.id).await, Ok(None));
+    assert_eq!(scene.owed().await.len(), MANY, "each app hears of it where it said");
+    assert_eq!(scene.store.purge(at(3)).await, Ok(0), "something of his session is left");
+}
+
+pub(crate) async fn all_sessions_of_a_user_end_however_many_there_are(db: Db) {
+    let scene = Scene::new(&db).await;
+    let hash = scene.user.password_hash.clone().unwrap();
+    let open = async |number: usize| {
+        let opened = race(scene.handles(), number, |store, _| {
+            let (session, hash) = (session(scene.user.id, at(1)), hash.clone());
+            async move { store.open_session(session.clone(), hash).await.map(|_| session) }
+        });
+        opened.await.into_iter().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let live = async || {
+        let page = scene.store.sessions(Some(scene.user.id), None, 2 * MANY, at(3)).await.unwrap();
+        page.sessions.iter().map(|(signed_in, _)| signed_in.session.id).collect::<Vec<_>>()
+    };
+    open(MANY - 1).await;
+    assert_eq!(scene.store.end_sessions_of(scene.user.id, at(2)).await, Ok(MANY));
+    assert!(live().await.is_empty());
+
+    let opened = open(MANY).await;
+    let kept = opened[MANY / 2].id;
+    let password = NewPassword { replaces: Some("another".into()), ..new_password(&hash, Kept::One(kept)) };
+    assert_eq!(scene.store.set_password(scene.user.id, password, at(2)).await, Err(Error::WrongPassword));
+    assert_eq!(live().await.len(), MANY, "a refusal has ended some");
+    scene.store.set_password(scene.user.id, new_password(&hash, Kept::One(kept)), at(2)).await.unwrap();
+    assert_eq!(live().await, [kept]);
+
+    open(MANY).await;
+    scene.store.update_user(scene.user.id, change(|user: &mut User| user.enabled = false), at(2)).await.unwrap();
+    scene.store.update_user(scene.user.id, change(|user: &mut User| user.enabled = true), at(2)).await.unwrap();
+    assert!(live().await.is_empty(), "one has come back with its user");
+
+    open(MANY).await;
+    scene.store.delete_user(scene.user.id, at(2)).await.unwrap();
+    assert!(live().await.is_empty());
+    assert_eq!(scene.store.user(scene.user.id).await, Ok(None));
 }
