@@ -40,6 +40,8 @@ const MAX_PAUSE: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How much longer than counting what is owed took it is not counted again: a database takes its time for a million of them.
 const COUNT_AFTER: u32 = 50;
+/// But at the latest after so long.
+const COUNT_EVERY: Duration = Duration::from_mins(1);
 /// For how long a call that is under way is nobody else's to make: longer than it can take.
 const TAKEN_FOR: Duration = Duration::from_secs(30);
 /// How much of an app's answer is read. It says nothing.
@@ -270,6 +272,7 @@ impl Lanes {
         }
         match core.store.owed_logouts().await {
             Ok(owed) => {
+                self.count_at = Some(Instant::now() + began.elapsed().saturating_mul(COUNT_AFTER).min(COUNT_EVERY));
                 #[expect(clippy::cast_precision_loss, reason = "nobody owes 2^53 calls")]
                 metrics::gauge!("supos_auth_logouts_owed").set(owed as f64);
                 if owed == 0 {
@@ -278,7 +281,6 @@ impl Lanes {
             }
             Err(error) => tracing::warn!("how many calls are owed to apps cannot be counted: {error}"),
         }
-        self.count_at = Some(Instant::now() + began.elapsed().saturating_mul(COUNT_AFTER));
     }
 
     /// Forgets how lanes have answered, when nobody is owed anything.

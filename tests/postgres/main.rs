@@ -363,6 +363,19 @@ async fn a_host_that_takes_connections_and_says_nothing_keeps_nobody_from_the_ne
     assert!(began.elapsed() < Duration::from_secs(2), "the silent host was asked first: {:?}", began.elapsed());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_says_nothing_keeps_nobody_from_the_next_one_of_the_same_name() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    // Where this machine has both, the name stands for both, in whichever order.
+    let Ok(_silent) = TcpListener::bind(("::1", server.port())) else { return };
+    let url = format!("postgres://postgres:{PASSWORD}@localhost:{}/{}", server.port(), name(&server.database()));
+    let store: Arc<dyn Store> = Arc::new(PostgresStore::open(address(&url), 2).await.unwrap());
+    store.probe().await.unwrap();
+}
+
 /// With these settings PostgreSQL reads a whole table only if there is no other way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_callers_wait_for_reads_a_whole_table() {

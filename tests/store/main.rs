@@ -75,6 +75,7 @@ suite! {
         a_session_of_more_than_ends_in_one_step_is_dead_at_once_and_gone_after_a_purge,
         a_user_with_more_than_ends_in_one_step_is_deleted_whole,
         all_sessions_of_a_user_end_however_many_there_are,
+        an_app_is_told_once_though_sessions_take_several_steps_to_end,
         whatever_ends_a_session_owes_its_apps_a_call_each,
         an_app_whose_family_was_ended_by_a_replay_is_told_too,
     }

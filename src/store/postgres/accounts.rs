@@ -227,21 +227,33 @@ impl UserStore for PostgresStore {
     }
 
     async fn update_user(&self, id: UserId, change: Change<User>, now: Timestamp) -> Result<User, Error> {
-        let step = transact!(self.database, async |txn| {
-            let before = lock_user(txn, id).await?;
-            let mut user = before.clone();
-            change(&mut user)?;
-            keep_an_administrator(txn, &before, administers(&user)).await?;
-            let has_more = !user.enabled && sessions::end_all(txn, id, Kept::None, now).await?.has_more;
-            write_user(txn, &user).await?;
-            Ok((user, has_more))
-        });
-        let (user, has_more) = step.await?;
-        if has_more {
-            // He opens none meanwhile.
-            self.end_all(id, Kept::None, now).await?;
+        let step = async || {
+            transact!(self.database, async |txn| {
+                let before = lock_user(txn, id).await?;
+                let mut user = before.clone();
+                change(&mut user)?;
+                keep_an_administrator(txn, &before, administers(&user)).await?;
+                // Whoever disabled him may have been cut short.
+                let ends = !before.enabled || !user.enabled;
+                let has_more = ends && sessions::end_all(txn, id, Kept::None, now).await?.has_more;
+                // He is disabled before his sessions have ended, and enabled only after.
+                let is_changed = !has_more || !user.enabled;
+                if is_changed {
+                    write_user(txn, &user).await?;
+                }
+                Ok((user, has_more, is_changed))
+            })
+            .await
+        };
+        loop {
+            let (user, has_more, is_changed) = step().await?;
+            if has_more {
+                self.end_all(id, Kept::None, now).await?;
+            }
+            if is_changed {
+                return Ok(user);
+            }
         }
-        Ok(user)
     }
 
     async fn delete_user(&self, id: UserId, now: Timestamp) -> Result<(), Error> {

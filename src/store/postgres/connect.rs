@@ -13,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
-use tokio::{sync::Notify, task::JoinHandle, time::timeout};
+use tokio::{net::lookup_host, sync::Notify, task::JoinHandle, time::timeout};
 use tokio_postgres::{
     Client, Config,
     config::{Host, SslMode, TargetSessionAttrs},
@@ -32,10 +32,10 @@ use crate::core::{Error, secret::Secret};
 
 /// How long a call may wait for one of the connections to be free.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(4);
-/// How long a host may take until it can be asked something: whoever takes the connection and says nothing keeps nobody from the next one.
+/// How long an address may take until it can be asked something: whoever takes the connection and says nothing keeps nobody from the next one.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(2);
-/// How long what each connection begins with may take after that.
-const BEGIN_LIMIT: Duration = Duration::from_secs(2);
+/// How long a host may take, with all the addresses that its name has.
+const HOST_LIMIT: Duration = Duration::from_secs(4);
 /// How long what was sent may stay without an acknowledgement, and how long nothing may be heard, before a peer is held to be gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 /// How long one statement may take on the server, locks included.
@@ -155,7 +155,7 @@ impl Address {
     pub(super) fn pool(self, connections: usize) -> Result<Database, Error> {
         let tls = self.tls()?;
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let limit = ADDRESS_LIMIT * u32::try_from(self.hosts.len()).unwrap_or(u32::MAX) + BEGIN_LIMIT;
+        let limit = HOST_LIMIT * u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
         let any = self.hosts.first().cloned().unwrap_or_default();
         let hosts = Hosts { all: self.hosts.into(), tls: tls.clone(), latest: Arc::default() };
         let manager = Manager::from_connect(any, hosts, config);
@@ -165,7 +165,6 @@ impl Address {
             .create_timeout(Some(limit))
             .recycle_timeout(Some(limit))
             .runtime(Runtime::Tokio1)
-            .post_create(Hook::async_fn(|client, _| Box::pin(async move { begin(client).await.map_err(HookError::Backend) })))
             .build()
             .map_err(|error| Error::Internal(format!("the pool cannot be made: {error}")))?;
         Ok(Database { pool, tls, owed: Notify::new() })
@@ -235,23 +234,53 @@ impl Connect for Hosts {
             let first = self.latest.load(Ordering::Relaxed);
             let mut refused = None;
             for at in (0..self.all.len()).map(|at| (first + at) % self.all.len()) {
-                match timeout(ADDRESS_LIMIT, self.all[at].connect(self.tls.clone())).await {
-                    Ok(Ok((client, connection))) => {
-                        self.latest.store(at, Ordering::Relaxed);
-                        let end = async { drop(connection.await) };
-                        return Ok((client, tokio::spawn(end)));
+                // Where the time is up before it answers, the next one is asked first.
+                self.latest.store((at + 1) % self.all.len(), Ordering::Relaxed);
+                for config in address_by_address(&self.all[at]).await {
+                    match timeout(ADDRESS_LIMIT, begin(&config, self.tls.clone())).await {
+                        Ok(Ok(connected)) => {
+                            self.latest.store(at, Ordering::Relaxed);
+                            return Ok(connected);
+                        }
+                        Ok(Err(error)) => refused = Some(error),
+                        Err(_) => {}
                     }
-                    Ok(Err(error)) => refused = Some(error),
-                    Err(_) => {}
                 }
             }
             match refused {
                 Some(error) => Err(error),
-                // None has said anything, which is for the pool to say: its time is up, too.
+                // None has said anything, which is for the pool to say when its time is up, too.
                 None => pending().await,
             }
         })
     }
+}
+
+/// The same host, once for each of the addresses that its name has now.
+async fn address_by_address(config: &Config) -> Vec<Config> {
+    let ([Host::Tcp(name)], [port], []) = (config.get_hosts(), config.get_ports(), config.get_hostaddrs()) else {
+        return vec![config.clone()];
+    };
+    match timeout(ADDRESS_LIMIT, lookup_host((name.as_str(), *port))).await {
+        Ok(Ok(addresses)) => addresses.map(|address| config.clone().hostaddr(address.ip()).clone()).collect(),
+        // It says what is wrong by itself.
+        Ok(Err(_)) => vec![config.clone()],
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Connects, and tells the server what holds for the connection.
+async fn begin(config: &Config, tls: MakeRustlsConnect) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+    let (client, connection) = config.connect(tls).await?;
+    let mut connection = Box::pin(async move { drop(connection.await) });
+    let mut told = Box::pin(tell(&client));
+    tokio::select! {
+        told = &mut told => told?,
+        // What is told learns that nobody listens any more.
+        () = &mut connection => told.as_mut().await?,
+    }
+    drop(told);
+    Ok((client, tokio::spawn(connection)))
 }
 
 /// Whether a host is this machine, where nobody can stand between.
@@ -263,7 +292,7 @@ fn is_near(host: &Host) -> bool {
 }
 
 /// What each connection begins with.
-async fn begin(client: &deadpool_postgres::ClientWrapper) -> Result<(), tokio_postgres::Error> {
+async fn tell(client: &Client) -> Result<(), tokio_postgres::Error> {
     let limit = STATEMENT_TIMEOUT.as_millis();
     client.batch_execute(&format!("SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {}", 2 * limit)).await?;
     // An answer that is given before the commit is on disk, and on the standbys that were asked for, promises nothing. What is

@@ -88,9 +88,13 @@ impl Counts for PostgresStore {
     }
 
     async fn take_back(&self, what: &[(Place, Duration)]) -> Result<(), Error> {
-        let sql = "WITH held AS (SELECT c.place, w.less FROM counts c JOIN unnest($1::bigint[], $2::bigint[]) AS w (place, less) \
-                   ON w.place = c.place ORDER BY c.place FOR UPDATE OF c) \
-                   UPDATE counts c SET until = GREATEST(c.until - held.less, 0) FROM held WHERE c.place = held.place";
+        let sql = concat!(
+            "WITH held AS (SELECT c.place, w.less FROM counts c JOIN unnest($1::bigint[], $2::bigint[]) AS w (place, less) \
+             ON w.place = c.place ORDER BY c.place FOR UPDATE OF c) \
+             UPDATE counts c SET until = GREATEST(c.until - held.less, ",
+            now!(),
+            ") FROM held WHERE c.place = held.place"
+        );
         let (places, less): (Vec<i64>, Vec<i64>) = what.iter().map(|(place, less)| (number(*place), millis(*less))).unzip();
         self.database.query(sql, &[&places, &less]).await.map(|_| ())
     }

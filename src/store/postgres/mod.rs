@@ -210,7 +210,14 @@ impl Maintenance for PostgresStore {
             "DELETE FROM logouts WHERE id IN (SELECT id FROM logouts WHERE given_up_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1";
         looked_at += self.database.query(sql, &[&shown_since, &PURGE_BATCH]).await?.len();
         self.database.query("DELETE FROM signing_keys WHERE forgotten_at <= $1", &[&now]).await?;
-        Ok(looked_at + sessions?)
+        match sessions {
+            Ok(number) => Ok(looked_at + number),
+            Err(error) if looked_at > 0 => {
+                tracing::warn!("sessions that have ended could not be removed, and are tried again: {error}");
+                Ok(looked_at)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn overdue(&self, now: Timestamp) -> Result<Duration, Error> {

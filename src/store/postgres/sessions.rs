@@ -40,13 +40,34 @@ pub(super) async fn open(txn: &Txn<'_>, session: &Session) -> Result<(), Failure
     Ok(())
 }
 
+/// The sessions of these with whose families a step that ends them has enough, and the others. No session is cut in two that would fit into a
+/// step by itself, so that its apps are told once.
+async fn fit(txn: &Txn<'_>, sessions: &[Session]) -> Result<(Vec<SessionId>, Vec<SessionId>), Failure> {
+    let mut ids: Vec<SessionId> = sessions.iter().map(|session| session.id).collect();
+    ids.sort_unstable();
+    let most = i64::try_from(ENDED_AT_ONCE).unwrap_or(i64::MAX);
+    let mut first_too_many = ids.len();
+    for sql in [
+        "SELECT session_id FROM families WHERE session_id = ANY($1) ORDER BY session_id, number OFFSET $2 LIMIT 1",
+        "SELECT session_id FROM ended_families WHERE session_id = ANY($1) ORDER BY session_id, hash OFFSET $2 LIMIT 1",
+    ] {
+        if let Some(row) = txn.query_opt(sql, &[&ids, &most]).await? {
+            let id: SessionId = Columns::of(&row).next()?;
+            first_too_many = first_too_many.min(ids.partition_point(|other| *other < id));
+        }
+    }
+    let others = ids.split_off(first_too_many.max(1).min(ids.len()));
+    Ok((ids, others))
+}
+
 /// Ends sessions whose rows are locked, and owes their apps that they are told. Gives false when they have more families than end in one
 /// step: then those are dead that have, and the purge goes on with them.
 pub(super) async fn end(txn: &Txn<'_>, sessions: &[Session], now: Timestamp) -> Result<bool, Failure> {
     if sessions.is_empty() {
         return Ok(true);
     }
-    let mut ids: Vec<SessionId> = sessions.iter().map(|session| session.id).collect();
+    let (mut ids, mut left) = fit(txn, sessions).await?;
+    let most = i64::try_from(ENDED_AT_ONCE).unwrap_or(i64::MAX);
     let mut families = Vec::new();
     for sql in [
         concat!(
@@ -62,25 +83,27 @@ pub(super) async fn end(txn: &Txn<'_>, sessions: &[Session], now: Timestamp) -> 
             family_columns!()
         ),
     ] {
-        let room = i64::try_from(ENDED_AT_ONCE.saturating_sub(families.len())).unwrap_or(i64::MAX);
-        for row in txn.query(sql, &[&ids, &room]).await? {
+        for row in txn.query(sql, &[&ids, &most]).await? {
             let mut columns = Columns::of(&row);
             families.push((columns.next::<SessionId>()?, read_family(&mut columns)?));
         }
     }
     owe(txn, sessions, &families, now).await?;
-    let is_whole = families.len() < ENDED_AT_ONCE;
-    if !is_whole {
-        let has_more = "UPDATE sessions s SET expires_at = 0, look_at = 0 WHERE s.id = ANY($1) \
-                        AND (EXISTS (SELECT 1 FROM families f WHERE f.session_id = s.id) \
-                             OR EXISTS (SELECT 1 FROM ended_families f WHERE f.session_id = s.id)) RETURNING s.id";
+    if families.len() >= ENDED_AT_ONCE {
+        let has_more = "SELECT s.id FROM sessions s WHERE s.id = ANY($1) AND (EXISTS (SELECT 1 FROM families f WHERE f.session_id = s.id) \
+                        OR EXISTS (SELECT 1 FROM ended_families f WHERE f.session_id = s.id))";
         for row in txn.query(has_more, &[&ids]).await? {
-            let more: SessionId = Columns::of(&row).next()?;
-            ids.retain(|id| *id != more);
+            left.push(Columns::of(&row).next()?);
         }
+        ids.retain(|id| !left.contains(id));
+    }
+    if !left.is_empty() {
+        // The purge is to find it at once, and not to seem long overdue.
+        let sql = "UPDATE sessions SET expires_at = 0, look_at = LEAST(look_at, CAST($2 AS bigint) - 1) WHERE id = ANY($1)";
+        txn.execute(sql, &[&left, &now]).await?;
     }
     txn.execute("DELETE FROM sessions WHERE id = ANY($1)", &[&ids]).await?;
-    Ok(is_whole)
+    Ok(left.is_empty())
 }
 
 /// Sessions of a user that were ended.
@@ -347,8 +370,8 @@ impl SessionStore for PostgresStore {
         if !app_is_live {
             return Err(Error::UnknownApp);
         }
-        // A session that has ended meanwhile has no row to be kept alive.
-        let write = "WITH kept AS (UPDATE sessions SET last_used_at = GREATEST(last_used_at, $10) WHERE id = $4 RETURNING id) \
+        // A session that has ended meanwhile has no row to be kept alive, or one that says so.
+        let write = "WITH kept AS (UPDATE sessions SET last_used_at = GREATEST(last_used_at, $10) WHERE id = $4 AND expires_at > 0 RETURNING id) \
                      INSERT INTO codes (hash, app, incarnation, session_id, redirect_uri, scope, expires_at, used, kept_until) \
                      SELECT $1, $2, $3, kept.id, $5, $6, $7, $8, $9 FROM kept RETURNING 1";
         let values = code_values(&hash, &code);
@@ -360,8 +383,8 @@ impl SessionStore for PostgresStore {
         // The family's number is the session's next one, and the code takes it only if it has none yet: whoever comes second waits for
         // the session's row, and then finds that it has.
         let write = "WITH kept AS (\
-                         UPDATE sessions SET next_family = next_family + 1, last_used_at = GREATEST(last_used_at, $9) WHERE id = $1 \
-                         RETURNING id, next_family - 1 AS number, last_used_at\
+                         UPDATE sessions SET next_family = next_family + 1, last_used_at = GREATEST(last_used_at, $9) \
+                         WHERE id = $1 AND expires_at > 0 RETURNING id, next_family - 1 AS number, last_used_at\
                      ), used AS (\
                          UPDATE codes SET used = kept.number FROM kept WHERE codes.hash = $2 AND codes.used IS NULL RETURNING codes.used\
                      ) \
@@ -406,11 +429,12 @@ impl SessionStore for PostgresStore {
     async fn rotate_refresh_token(&self, rotation: Rotation, by: Refresher, now: Timestamp) -> Result<Grant, Error> {
         let id = rotation.family;
         // The session is kept alive if it is still there, and the family if it still has the generation that was judged.
-        let keep = "UPDATE sessions s SET last_used_at = GREATEST(s.last_used_at, $4) WHERE s.id = $1 \
+        let keep = "UPDATE sessions s SET last_used_at = GREATEST(s.last_used_at, $4) WHERE s.id = $1 AND s.expires_at > 0 \
                     AND EXISTS (SELECT 1 FROM families f WHERE f.session_id = $1 AND f.number = $2 AND f.generation = $3) \
                     RETURNING s.last_used_at";
         let turn = "WITH kept AS (\
-                        UPDATE sessions SET last_used_at = GREATEST(last_used_at, $4) WHERE id = $1 RETURNING id, last_used_at\
+                        UPDATE sessions SET last_used_at = GREATEST(last_used_at, $4) WHERE id = $1 AND expires_at > 0 \
+                        RETURNING id, last_used_at\
                     ) \
                     UPDATE families f SET generation = f.generation + 1, rotated_at = $4 FROM kept \
                     WHERE f.session_id = kept.id AND f.number = $2 AND f.generation = $3 RETURNING kept.last_used_at";

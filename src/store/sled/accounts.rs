@@ -152,21 +152,32 @@ impl UserStore for SledStore {
     }
 
     async fn update_user(&self, id: UserId, change: Change<User>, now: Timestamp) -> Result<User, Error> {
-        let step = move |txn: &mut Txn<'_>| {
-            let at = keys::user(id);
-            let mut user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
-            change(&mut user)?;
-            note_administrator(txn, &user, false)?;
-            let has_more = !user.enabled && sessions::end_all(txn, id, Kept::None, now)?.has_more;
-            txn.put(&at, &user)?;
-            Ok((user, has_more))
-        };
-        let (user, has_more) = self.run(step).await?;
-        if has_more {
-            // He opens none meanwhile.
-            self.end_all(id, Kept::None, now).await?;
+        let change = Arc::new(change);
+        loop {
+            let change = Arc::clone(&change);
+            let step = move |txn: &mut Txn<'_>| {
+                let at = keys::user(id);
+                let mut user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
+                // Whoever disabled him may have been cut short.
+                let was_disabled = !user.enabled;
+                change(&mut user)?;
+                note_administrator(txn, &user, false)?;
+                let has_more = (was_disabled || !user.enabled) && sessions::end_all(txn, id, Kept::None, now)?.has_more;
+                // He is disabled before his sessions have ended, and enabled only after.
+                let is_changed = !has_more || !user.enabled;
+                if is_changed {
+                    txn.put(&at, &user)?;
+                }
+                Ok((user, has_more, is_changed))
+            };
+            let (user, has_more, is_changed) = self.run(step).await?;
+            if has_more {
+                self.end_all(id, Kept::None, now).await?;
+            }
+            if is_changed {
+                return Ok(user);
+            }
         }
-        Ok(user)
     }
 
     async fn delete_user(&self, id: UserId, now: Timestamp) -> Result<(), Error> {

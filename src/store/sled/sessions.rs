@@ -30,31 +30,36 @@ pub(super) fn open(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
 
 /// Notes when to look whether a session has ended, and where that is noted.
 fn look_again(txn: &mut Txn<'_>, session: &Session) -> Result<(), Error> {
-    let at = session.ends_at();
+    look_again_at(txn, session, session.ends_at())
+}
+
+fn look_again_at(txn: &mut Txn<'_>, session: &Session, at: Timestamp) -> Result<(), Error> {
     txn.put_raw(&keys::expiry(at, &keys::session(session.id)), Vec::new());
     txn.put(&keys::session_of(session.user, session.id), &at)
 }
 
 /// Ends a session, and owes its apps that they are told. `room` is how many more families may end in this step; gives false when it has more:
-/// then it is dead, and the purge goes on with it.
+/// then it is dead, and the purge goes on with it. A session that would fit into a step by itself is not cut in two, so that its apps are told
+/// once.
 fn end(txn: &mut Txn<'_>, session: &Session, now: Timestamp, room: &mut usize) -> Result<bool, Error> {
-    let mut owing = Owing::new(session, now);
-    let mut is_whole = true;
+    let mut families = Vec::new();
     for prefix in [keys::families_of(session.id), keys::ended_families_of(session.id)] {
-        for key in txn.keys(&prefix) {
-            let key = key?;
-            if *room == 0 {
-                is_whole = false;
-                break;
-            }
-            *room -= 1;
-            owing.note(txn, &key)?;
-            txn.remove(&key);
+        for key in txn.keys(&prefix).take(*room + 1) {
+            families.push(key?);
         }
+    }
+    let is_whole = families.len() <= *room;
+    families.truncate(if is_whole || *room == ENDED_AT_ONCE { *room } else { 0 });
+    *room = if is_whole { *room - families.len() } else { 0 };
+    let mut owing = Owing::new(session, now);
+    for key in families {
+        owing.note(txn, &key)?;
+        txn.remove(&key);
     }
     let (at, of_user) = (keys::session(session.id), keys::session_of(session.user, session.id));
     // One that cannot be read must not keep the session from being ended: it is found when its time comes.
-    if let Ok(Some(look_at)) = txn.get::<Timestamp>(&of_user) {
+    let look_at = txn.get::<Timestamp>(&of_user).unwrap_or_default();
+    if let Some(look_at) = look_at {
         txn.remove(&keys::expiry(look_at, &at));
     }
     if is_whole {
@@ -64,8 +69,10 @@ fn end(txn: &mut Txn<'_>, session: &Session, now: Timestamp, room: &mut usize) -
     } else {
         let mut dead = session.clone();
         dead.end();
-        look_again(txn, &dead)?;
         txn.put(&at, &dead)?;
+        // The purge is to find it at once, and not to seem long overdue.
+        let just_now = Timestamp::from_millis(now.millis().saturating_sub(1));
+        look_again_at(txn, &dead, look_at.map_or(just_now, |look_at| look_at.min(just_now)))?;
     }
     Ok(is_whole)
 }

@@ -1,5 +1,7 @@
 //! Sessions: how they begin, go on and end.
 
+use std::time::Duration;
+
 use supos_auth::{
     core::{
         Error,
@@ -8,7 +10,7 @@ use supos_auth::{
         model::{Session, User},
         secret::BearerHash,
     },
-    store::{ENDED_AT_ONCE, Kept, NewPassword, SessionPage},
+    store::{ENDED_AT_ONCE, Kept, NewPassword, SessionPage, record::Record},
 };
 
 use crate::{
@@ -21,10 +23,10 @@ use super::races::race;
 /// How many families are more than end in one step.
 const MANY: usize = ENDED_AT_ONCE + 60;
 
-/// So many families of the session, each of which is told at an address of its own.
-async fn many_families(scene: &Scene) -> Vec<FamilyId> {
-    let made = race(scene.handles(), MANY, |store, number| {
-        let (hash, code, app) = (new_hash(), code(&scene.app, scene.session.id, at(1)), scene.app.id.clone());
+/// So many families of a session, each of which is told at an address of its own.
+async fn many_families(scene: &Scene, session: &Session, number: usize) -> Vec<FamilyId> {
+    let made = race(scene.handles(), number, |store, number| {
+        let (hash, code, app) = (new_hash(), code(&scene.app, session.id, at(1)), scene.app.id.clone());
         async move {
             store.create_code(hash, code, at(1)).await?;
             store.redeem_code(&hash, &app, format!("/out?{number}"), at(1)).await
@@ -268,7 +270,7 @@ pub(crate) async fn an_app_whose_family_was_ended_by_a_replay_is_told_too(db: Db
 
 pub(crate) async fn a_session_of_more_than_ends_in_one_step_is_dead_at_once_and_gone_after_a_purge(db: Db) {
     let scene = Scene::new(&db).await;
-    let families = many_families(&scene).await;
+    let families = many_families(&scene, &scene.session, MANY).await;
     let id = scene.session.id;
     assert_eq!(scene.store.end_session(id, at(3)).await, Ok(true));
     for family in &families {
@@ -279,6 +281,7 @@ pub(crate) async fn a_session_of_more_than_ends_in_one_step_is_dead_at_once_and_
     assert!(scene.sessions(None, at(3)).await.is_empty() && scene.sessions(Some(scene.user.id), at(3)).await.is_empty());
     let more = scene.store.create_code(new_hash(), code(&scene.app, id, at(3)), at(3)).await;
     assert_eq!(more, Err(Error::CredentialRefused));
+    assert!(scene.store.overdue(at(4)).await.unwrap() < Duration::from_secs(2), "it seems long overdue");
     assert_eq!(scene.store.end_session(id, at(4)).await, Ok(false), "it has ended already");
     assert_eq!(scene.store.end_sessions_of(scene.user.id, at(4)).await, Ok(0), "it has ended already");
     purge(&scene.store, at(5)).await;
@@ -287,7 +290,7 @@ pub(crate) async fn a_session_of_more_than_ends_in_one_step_is_dead_at_once_and_
 
 pub(crate) async fn a_user_with_more_than_ends_in_one_step_is_deleted_whole(db: Db) {
     let scene = Scene::new(&db).await;
-    many_families(&scene).await;
+    many_families(&scene, &scene.session, MANY).await;
     scene.store.delete_user(scene.user.id, at(3)).await.unwrap();
     assert_eq!(scene.store.user(scene.user.id).await, Ok(None));
     assert_eq!(scene.store.session(scene.session.id).await, Ok(None));
@@ -326,8 +329,29 @@ pub(crate) async fn all_sessions_of_a_user_end_however_many_there_are(db: Db) {
     scene.store.update_user(scene.user.id, change(|user: &mut User| user.enabled = true), at(2)).await.unwrap();
     assert!(live().await.is_empty(), "one has come back with its user");
 
+    // Whoever disabled him was cut short before this one had ended.
+    scene.store.update_user(scene.user.id, change(|user: &mut User| user.enabled = false), at(2)).await.unwrap();
+    scene.store.import(vec![Record::Session(session(scene.user.id, at(1)))]).await.unwrap();
+    scene.store.update_user(scene.user.id, change(|user: &mut User| user.enabled = true), at(2)).await.unwrap();
+    assert!(live().await.is_empty(), "one has come back with its user");
+
     open(MANY).await;
     scene.store.delete_user(scene.user.id, at(2)).await.unwrap();
     assert!(live().await.is_empty());
     assert_eq!(scene.store.user(scene.user.id).await, Ok(None));
+}
+
+pub(crate) async fn an_app_is_told_once_though_sessions_take_several_steps_to_end(db: Db) {
+    let scene = Scene::new(&db).await;
+    // Each fits into a step, and the two do not.
+    let others: Vec<Session> = vec![scene.session_of(&scene.user, at(1)).await, scene.session_of(&scene.user, at(1)).await];
+    many_families(&scene, &scene.session, ENDED_AT_ONCE - 3).await;
+    for session in &others {
+        for _ in 0..4 {
+            scene.family_of(session, &scene.app, "/out", at(1)).await;
+        }
+    }
+    assert_eq!(scene.store.end_sessions_of(scene.user.id, at(2)).await, Ok(3));
+    purge(&scene.store, at(3)).await;
+    assert_eq!(scene.owed().await.len(), ENDED_AT_ONCE - 3 + 2);
 }
