@@ -16,8 +16,9 @@ use tokio::{
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::server::Connected;
 
-/// How long a connection may be silent before its first byte.
+/// How long a connection may take to say hello, and what the shortest hello has: that of HTTP/2.
 const GREETING: Duration = Duration::from_secs(5);
+const HELLO: usize = 24;
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -31,7 +32,7 @@ pub(super) fn bounded<IO>(incoming: impl Stream<Item = io::Result<IO>>, most: us
                 match accepted {
                     Ok(io) => {
                         let place = places.acquire_owned().await.map_err(io::Error::other)?;
-                        Ok(Connection { io, greeting: Some(Box::pin(sleep(GREETING))), _place: place })
+                        Ok(Connection { io, greeting: Some((Box::pin(sleep(GREETING)), HELLO)), _place: place })
                     }
                     Err(error) => {
                         tracing::warn!("a connection could not be accepted: {error}");
@@ -48,17 +49,22 @@ pub(super) fn bounded<IO>(incoming: impl Stream<Item = io::Result<IO>>, most: us
 #[derive(Debug)]
 pub(super) struct Connection<IO> {
     io: IO,
-    /// When it has to have said something; none: it has.
-    greeting: Option<Pin<Box<Sleep>>>,
+    /// When it has to have said hello, and how many bytes of that are missing; none: it has.
+    greeting: Option<(Pin<Box<Sleep>>, usize)>,
     _place: OwnedSemaphorePermit,
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        let Some((greeting, missing)) = &mut self.greeting else { return read };
         if read.is_ready() {
-            self.greeting = None;
-        } else if self.greeting.as_mut().is_some_and(|greeting| greeting.as_mut().poll(cx).is_ready()) {
+            *missing = missing.saturating_sub(buf.filled().len() - before);
+            if *missing == 0 {
+                self.greeting = None;
+            }
+        } else if greeting.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read

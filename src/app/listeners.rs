@@ -4,9 +4,9 @@ use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path
 
 use axum::{
     Router,
-    extract::State,
-    http::StatusCode,
-    middleware,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    middleware::{self, Next},
     response::IntoResponse,
     routing::{any, get},
 };
@@ -42,6 +42,8 @@ use crate::{
 
 /// The most connections of the edge, which Envoy alone opens, and of the ops listener.
 const NEAR_CONNECTIONS: usize = 256;
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// The fewest characters of the edge's secret.
 const MIN_EDGE_SECRET: usize = 32;
 /// The most bytes of headers on the edge: above Envoy's own limit, which answers in our words.
@@ -116,7 +118,7 @@ impl Listeners {
         let mut server = hardened(HEADERS);
         if let (Some(cert), Some(key)) = (&args.grpc_tls_cert, &args.grpc_tls_key) {
             let read = |path: &Path| fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
-            let tls = ServerTlsConfig::new().identity(Identity::from_pem(read(cert)?, read(key)?));
+            let tls = ServerTlsConfig::new().identity(Identity::from_pem(read(cert)?, read(key)?)).timeout(HANDSHAKE);
             server = server.tls_config(tls).map_err(|error| format!("--grpc-tls-cert and --grpc-tls-key cannot be used: {error}"))?;
         }
         let routes = native_routes(gate, health, !args.no_admin)?;
@@ -184,8 +186,8 @@ fn hardened(headers: u32) -> Server {
         .http2_max_header_list_size(headers)
         .http2_keepalive_interval(Some(Duration::from_mins(1)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        // With a grace besides, tonic says nothing at this age, and cuts what is under way off at the end of the grace.
         .max_connection_age(Duration::from_mins(30))
-        .max_connection_age_grace(Duration::from_secs(30))
         .timeout(Duration::from_secs(15))
 }
 
@@ -206,7 +208,18 @@ fn native_routes(gate: &Gate, health: &Health, admin: bool) -> Result<Routes, St
     };
     routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?).add_service(health_service(health));
     let router = routes.routes().into_axum_router();
-    Ok(Routes::from(router.layer(CatchPanicLayer::custom(|_| panicked(Reader::Native)))))
+    Ok(Routes::from(router.layer(CatchPanicLayer::custom(|_| panicked(Reader::Native))).layer(middleware::from_fn(grpc_alone))))
+}
+
+/// Lets nothing through but what calls itself gRPC. A page of another origin on this host can have a browser send anything else here, with
+/// the user's ticket, and no browser would ask first whether it may.
+async fn grpc_alone(request: Request, next: Next) -> axum::response::Response {
+    let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if content_type.is_some_and(|content_type| content_type.starts_with(b"application/grpc")) {
+        next.run(request).await
+    } else {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response()
+    }
 }
 
 fn edge_routes(gate: &Gate, health: &Health, pages: Pages, secret: EdgeSecret) -> Routes {

@@ -33,8 +33,8 @@ use crate::{
 pub const TICKET_COOKIE: &str = "suposTicket";
 /// The cookie by which a browser is known.
 pub const BROWSER_COOKIE: &str = "suposBrowser";
-/// How many cookies of that name are looked at.
-const MAX_BROWSERS: usize = 8;
+/// How many cookies of one name are looked at: each costs a look into the store, and who sends them need be nobody.
+const MAX_COOKIES: usize = 8;
 /// The cookie of a browser that has begun to sign in at a third-party authority.
 pub const BINDING_COOKIE: &str = "suposThird";
 /// The header that deployed clients put an access token in, beside a signature.
@@ -149,12 +149,12 @@ impl Credentials {
             return Err(Error::parameter(TOKEN_HEADER, Problem::Ambiguous));
         }
         let mut tickets: Vec<Secret> = Vec::new();
-        for ticket in cookies(headers, TICKET_COOKIE) {
+        for ticket in cookies(headers, TICKET_COOKIE).take(MAX_COOKIES) {
             if !tickets.iter().any(|known| known.matches(ticket.as_bytes())) {
                 tickets.push(Secret::new(ticket));
             }
         }
-        let browsers = cookies(headers, BROWSER_COOKIE).take(MAX_BROWSERS).map(Secret::new).collect();
+        let browsers = cookies(headers, BROWSER_COOKIE).take(MAX_COOKIES).map(Secret::new).collect();
         let binding = cookies(headers, BINDING_COOKIE).next().map(Secret::new);
         Ok(Self { authorization, token, tickets, browsers, binding })
     }
@@ -454,6 +454,12 @@ impl Caller {
         }
     }
 
+    /// Whether a cookie of his may be taken from him: a page of another site can send a browser here without its cookies.
+    #[must_use]
+    pub const fn may_lose_ticket(&self) -> bool {
+        self.showed_ticket || !self.cross_site
+    }
+
     /// Whether he showed a ticket, dead or alive.
     #[must_use]
     pub const fn showed_ticket(&self) -> bool {
@@ -545,6 +551,12 @@ mod tests {
         let tickets: Vec<&str> = read.tickets.iter().map(Secret::expose).collect();
         assert_eq!(tickets, ["one", "two"]);
         assert!(Credentials::read(&headers(&[("cookie", "supoSTicket=x; xsuposTicket=y")])).unwrap().tickets.is_empty());
+        let many: Vec<String> = (0..1000).map(|number| format!("suposTicket={number}")).collect();
+        assert_eq!(
+            Credentials::read(&headers(&[("cookie", &many.join(";"))])).unwrap().tickets.len(),
+            MAX_COOKIES,
+            "so many are looked up"
+        );
         let mut beside = HeaderMap::new();
         beside.append("cookie", http::HeaderValue::from_bytes(b"name=\xe5\xbc\xa0\xff; suposTicket=good").unwrap());
         assert_eq!(Credentials::read(&beside).unwrap().tickets.len(), 1, "beside a cookie that is no text");

@@ -158,7 +158,8 @@ async fn sign_out(call: Call, cookies: Cookies) -> Result<Answer<pb::SignOutResp
     call.parameters()?;
     let redirect_uri = convert::sign_out_of_browser(&call).await?;
     let message = pb::SignOutResponse { code: DONE.to_owned(), message: OK.to_owned(), redirect_uri };
-    Ok(Answer::from(message).with("set-cookie", cookies.without_ticket()))
+    let answer = Answer::from(message);
+    Ok(if call.caller.may_lose_ticket() { answer.with("set-cookie", cookies.without_ticket()) } else { answer })
 }
 
 async fn jwks(call: Call) -> Result<Answer<pb::GetJwksResponse>, Error> {

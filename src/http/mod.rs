@@ -114,16 +114,18 @@ impl Browser<'_> {
     /// A GET of an operation that browsers call.
     async fn operation(&self, operation: &'static Operation) -> Result<Answer, Error> {
         let target = self.parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let mut original = Original::read(operation, "GET", target)?;
-        original.address = crate::grpc::edge::address(self.headers());
-        let answer = match operation.rpc {
-            "/supos.auth.v2.AuthService/Authorize" => authorize::browse(self, &original, target, false).await,
-            "/supos.auth.v281.AuthService/Authorize" => authorize::browse(self, &original, target, true).await,
-            "/supos.auth.v2.AuthService/SignOut" => sign_out::browse(self, &original).await,
-            "/supos.auth.v2.AuthService/CompleteThirdPartySignIn" => third_party::come_back(self, &original).await,
-            _ => Err(Error::NotOffered),
+        let answer = async {
+            let mut original = Original::read(operation, "GET", target)?;
+            original.address = crate::grpc::edge::address(self.headers());
+            match operation.rpc {
+                "/supos.auth.v2.AuthService/Authorize" => authorize::browse(self, &original, target, false).await,
+                "/supos.auth.v281.AuthService/Authorize" => authorize::browse(self, &original, target, true).await,
+                "/supos.auth.v2.AuthService/SignOut" => sign_out::browse(self, &original).await,
+                "/supos.auth.v2.AuthService/CompleteThirdPartySignIn" => third_party::come_back(self, &original).await,
+                _ => Err(Error::NotOffered),
+            }
         };
-        let mut answer = answer.or_else(|error| self.failed(&error))?;
+        let mut answer = answer.await.or_else(|error| self.failed(&error))?;
         if operation.deprecated {
             for (name, value) in dialect::deprecation(operation.rpc) {
                 answer = answer.with(http::HeaderName::from_static(name), &value)?;

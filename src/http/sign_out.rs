@@ -28,7 +28,7 @@ pub(super) async fn browse(browser: &Browser<'_>, original: &Original) -> Result
             Ok(Some(further)) => Answer::redirect(StatusCode::SEE_OTHER, &further)?,
             Ok(None) => browser.message(StatusCode::OK, words.signed_out, false, words.signed_out_text, None)?,
         };
-        answer.with(header::SET_COOKIE, &gate.cookies.without_ticket())
+        if call.caller.may_lose_ticket() { answer.with(header::SET_COOKIE, &gate.cookies.without_ticket()) } else { Ok(answer) }
     })
     .await
 }

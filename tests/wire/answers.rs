@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Op, Reply, Via, Who, World, authorize, claims, exchange, jwt_part, refresh, valid};
+use crate::harness::{Call, Op, Reply, Via, Who, World, authorize, claims, exchange, jwt_part, raw, refresh, valid};
 
 /// The names of the fields of a JSON object, sorted.
 fn names(body: &Value) -> Vec<&str> {
@@ -191,6 +191,10 @@ async fn deprecated_operations_say_so_and_name_their_successor_in_errors_and_red
         assert!(call.op == Op::Valid || !reply.is_ok(), "nobody gets nothing from {:?}", call.op);
         assert_deprecated(&reply);
     }
+    // To a browser, too, whose query cannot even be read.
+    let page = raw::request(world.http(), "GET", "/open-api/supos/auth/v2/code/authorize?x=%zz", &["accept: text/html"], b"");
+    assert_eq!(page.status(), Some(400), "{}", page.text());
+    assert!(page.header("deprecation").is_some() && page.header("link").is_some(), "{}", page.text());
     for op in [Op::TokenV2, Op::Authorize, Op::SignIn, Op::SignOut, Op::Jwks] {
         let reply = world.call(Via::Envoy, &Call::new(op)).await;
         assert!(reply.header("deprecation").is_none(), "{op:?} is not deprecated");

@@ -1,6 +1,6 @@
 //! What the service takes without harm: values as long as they may be, cookies of others, floods of connections, keys that have gone.
 
-use std::{ffi::OsString, net::TcpStream};
+use std::{ffi::OsString, io::Write as _, net::TcpStream};
 
 use serde_json::Value;
 use supos_auth::grpc::pb::supos::auth::admin::v1::{AddSigningKeyRequest, RetireSigningKeyRequest};
@@ -115,6 +115,20 @@ fn a_flood_of_connections_does_not_end_the_service() {
     assert!(service.exited().is_none(), "it goes on");
     drop(flood);
     assert!(is_healthy(&grpc));
+    assert!(service.terminate().success());
+}
+
+#[test]
+fn who_says_only_half_a_hello_takes_nothing_from_others() {
+    let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
+    let log = Log::default();
+    let (service, grpc, _) = narrow(&folder, &log, &["--grpc-connections", "20"]);
+    let mut flood = flood(&grpc, 40);
+    for connection in &mut flood {
+        connection.write_all(b"PRI * HTTP/2").expect("the kernel takes it");
+    }
+    assert!(is_healthy(&grpc));
+    drop(flood);
     assert!(service.terminate().success());
 }
 

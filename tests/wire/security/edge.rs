@@ -208,6 +208,29 @@ async fn h6_a_page_elsewhere_cannot_post_json_without_asking_the_browser_first()
     }
 }
 
+/// What a page of another origin on the service's host can have a browser send to the gRPC port, with the cookie and without being asked.
+#[tokio::test]
+async fn h6_a_page_beside_the_service_cannot_use_its_grpc_port_with_the_users_ticket() {
+    let world = World::shared().await;
+    let (_, ticket) = world.signed_in().await;
+    let browser = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().expect("a client");
+    for method in
+        ["supos.auth.admin.v1.UserService/ListUsers", "supos.auth.v2.AuthService/SignOut", "supos.auth.v281.AuthService/Authorize"]
+    {
+        let post = |content_type: Option<&'static str>| {
+            let call = browser.post(format!("http://{}/{method}", world.grpc())).header("cookie", format!("suposTicket={ticket}"));
+            content_type.map_or(call.try_clone().expect("it has no body yet"), |content_type| call.header("content-type", content_type))
+        };
+        for content_type in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data; boundary=x")] {
+            let answer = post(content_type).body(vec![0; 5]).send().await.expect("an answer");
+            assert_eq!(answer.status(), 415, "{method} {content_type:?}");
+            assert!(answer.headers().get("set-cookie").is_none() && answer.headers().get("grpc-status").is_none());
+        }
+        let answer = post(Some("application/grpc")).body(vec![0; 5]).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "a gRPC client is let: {method}");
+    }
+}
+
 #[tokio::test]
 async fn h6_a_page_elsewhere_cannot_sign_the_user_out() {
     let world = World::shared().await;
@@ -230,6 +253,20 @@ async fn h6_a_page_elsewhere_cannot_sign_the_user_out() {
             reply.refused(Case::Forbidden);
             assert!(reply.header("set-cookie").is_none(), "the cookie stays: {headers:?}");
             assert!(world.is_valid(&app, &tokens.access).await, "{headers:?}");
+        }
+    }
+    // A browser sends none with a form that a page of another site has it post, and would take the service at its word.
+    for path in 0..Op::SignOut.paths().len() {
+        let bare = |header: Option<(&'static str, &str)>| {
+            let call = Call::new(Op::SignOut).at_path(path);
+            header.map_or(call.clone(), |(name, value)| call.header(name, value))
+        };
+        let reply = world.call(Via::Envoy, &bare(Some(("sec-fetch-site", "cross-site")))).await;
+        reply.ok();
+        assert!(reply.header("set-cookie").is_none(), "the cookie is taken out of his browser");
+        for own in [None, Some(("sec-fetch-site", "same-origin"))] {
+            let reply = world.call(Via::Envoy, &bare(own)).await;
+            assert!(reply.header("set-cookie").is_some_and(|cookie| cookie.starts_with("suposTicket=;")), "{own:?}");
         }
     }
     // Operation 9 takes the cookie, too.
