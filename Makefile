@@ -1,5 +1,5 @@
 # What people and CI call. The work is done in scripts/.
-.PHONY: help run test soak bench bench-quick bench-growth bench-overload lint fmt descriptor envoy-validate tools
+.PHONY: help run test soak bench bench-quick bench-growth bench-overload profile lint fmt descriptor envoy-validate tools
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -22,6 +22,9 @@ bench-quick: ## the same in a minute, with a wider spread
 
 bench-growth: ## measure with 1,000, 100,000 and 1,000,000 sessions, and plot it
 	@scripts/bench growth --svg docs/growth.svg
+
+profile: ## draw flame graphs of the operations with OPERATION in their names, as OPERATION='refresh (durable)'
+	@scripts/profile "$(OPERATION)"
 
 bench-overload: ## offer four times what can be served
 	@scripts/bench overload

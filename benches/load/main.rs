@@ -2,7 +2,8 @@
 //!
 //! [`rounds`] is the main run, [`growth`] the one with more and more sessions, [`overload`] the one with more calls than can be served.
 //! What is measured is set up in [`stage`] and filled by [`population`]; [`closed`] and [`client`] make the calls that [`scripts`] has,
-//! and [`ceiling`] has what they are compared with. [`report`], [`targets`] and [`chart`] say what was found.
+//! and [`ceiling`] has what they are compared with; [`perf`] has it recorded what the time goes to. [`report`], [`targets`] and [`chart`] say
+//! what was found.
 
 mod ceiling;
 mod chart;
@@ -12,6 +13,7 @@ mod closed;
 mod growth;
 mod machine;
 mod overload;
+mod perf;
 mod population;
 mod report;
 mod rounds;
@@ -83,6 +85,9 @@ struct RunArguments {
     /// Only operations with this in their name.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Where to put what `perf record` sees of the service in the first round, a file for each operation.
+    #[arg(long, value_name = "DIR")]
+    perf: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -189,7 +194,7 @@ async fn measure(arguments: Arguments, machine: Machine, folder: &Path, running:
             let sessions = usize::try_from(run.sessions)?;
             let population = Population::prepare(server, &stores, sessions, &progress).await?;
             let rounds = (run.rounds.into(), window(run.seconds));
-            let found = rounds::run(server, running, &population, rounds, run.only.as_deref(), &progress).await?;
+            let found = rounds::run(server, running, &population, rounds, run.only.as_deref(), run.perf.as_deref(), &progress).await?;
             progress.clear();
             let report = report::Report::of(machine, sessions, run.seconds, &found);
             publish(&common, folder, "result", &report, &report.markdown())

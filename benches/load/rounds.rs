@@ -15,6 +15,7 @@ use crate::{
     client::{Call, Place},
     closed::{self, Background, Measured, Window},
     machine::Progress,
+    perf::Perf,
     population::{Population, USERS},
     scripts::{self, Codes, Families},
     stage::{self, Ceiling, Envoy, Service},
@@ -370,6 +371,7 @@ pub(crate) async fn run(
     population: &Population,
     (rounds, window): (usize, Window),
     only: Option<&str>,
+    profiles: Option<&Path>,
     progress: &Progress,
 ) -> Result<Found, Failure> {
     let at_rest = at_rest(server, &folder.join("empty"), population, progress).await?;
@@ -388,12 +390,23 @@ pub(crate) async fn run(
         for pair in &mut pairs {
             progress.show(&format!("round {} of {rounds}: {}", round + 1, pair.what.name()));
             let window = pair.what.window(window);
+            let operation = async || {
+                let name = format!("{}, {} callers", pair.what.name(), pair.what.callers());
+                let profiles = profiles.filter(|_| round == 0);
+                let perf = profiles.map(|folder| Perf::start(stage.service.id(), folder, &name)).transpose()?;
+                let measured = stage.measure(pair.what, pair.what, window).await;
+                if let Some(perf) = perf {
+                    perf.stop().await?;
+                }
+                measured
+            };
+            let ceiling = async || stage.measure(pair.ceiling, pair.what, window).await;
             // Whichever comes first has it harder or easier, so they take turns.
             let (measured, ceiling) = if round % 2 == 0 {
-                let ceiling = stage.measure(pair.ceiling, pair.what, window).await?;
-                (stage.measure(pair.what, pair.what, window).await?, ceiling)
+                let ceiling = ceiling().await?;
+                (operation().await?, ceiling)
             } else {
-                (stage.measure(pair.what, pair.what, window).await?, stage.measure(pair.ceiling, pair.what, window).await?)
+                (operation().await?, ceiling().await?)
             };
             pair.rounds.push(Round { measured, ceiling });
         }
