@@ -272,7 +272,6 @@ impl Lanes {
         }
         match core.store.owed_logouts().await {
             Ok(owed) => {
-                self.count_at = Some(Instant::now() + began.elapsed().saturating_mul(COUNT_AFTER).min(COUNT_EVERY));
                 #[expect(clippy::cast_precision_loss, reason = "nobody owes 2^53 calls")]
                 metrics::gauge!("supos_auth_logouts_owed").set(owed as f64);
                 if owed == 0 {
@@ -281,6 +280,7 @@ impl Lanes {
             }
             Err(error) => tracing::warn!("how many calls are owed to apps cannot be counted: {error}"),
         }
+        self.count_at = Some(Instant::now() + began.elapsed().saturating_mul(COUNT_AFTER).min(COUNT_EVERY));
     }
 
     /// Forgets how lanes have answered, when nobody is owed anything.

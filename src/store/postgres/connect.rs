@@ -44,6 +44,8 @@ pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where a server listens that says nothing else.
 const DEFAULT_PORT: u16 = 5432;
 
+/// A connection, and the task that it works in.
+type Connected = (Client, JoinHandle<()>);
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The words before the `://` of a database's URL.
@@ -155,7 +157,7 @@ impl Address {
     pub(super) fn pool(self, connections: usize) -> Result<Database, Error> {
         let tls = self.tls()?;
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let limit = HOST_LIMIT * u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
+        let limit = HOST_LIMIT * u32::try_from(self.hosts.len()).unwrap_or(u32::MAX) + ADDRESS_LIMIT;
         let any = self.hosts.first().cloned().unwrap_or_default();
         let hosts = Hosts { all: self.hosts.into(), tls: tls.clone(), latest: Arc::default() };
         let manager = Manager::from_connect(any, hosts, config);
@@ -229,22 +231,18 @@ struct Hosts {
 }
 
 impl Connect for Hosts {
-    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<Connected, tokio_postgres::Error>> {
         Box::pin(async move {
             let first = self.latest.load(Ordering::Relaxed);
             let mut refused = None;
             for at in (0..self.all.len()).map(|at| (first + at) % self.all.len()) {
-                // Where the time is up before it answers, the next one is asked first.
-                self.latest.store((at + 1) % self.all.len(), Ordering::Relaxed);
-                for config in address_by_address(&self.all[at]).await {
-                    match timeout(ADDRESS_LIMIT, begin(&config, self.tls.clone())).await {
-                        Ok(Ok(connected)) => {
-                            self.latest.store(at, Ordering::Relaxed);
-                            return Ok(connected);
-                        }
-                        Ok(Err(error)) => refused = Some(error),
-                        Err(_) => {}
+                match timeout(HOST_LIMIT, begin_at_one(&self.all[at], &self.tls)).await {
+                    Ok(Ok(connected)) => {
+                        self.latest.store(at, Ordering::Relaxed);
+                        return Ok(connected);
                     }
+                    Ok(Err(Some(error))) => refused = Some(error),
+                    Ok(Err(None)) | Err(_) => {}
                 }
             }
             match refused {
@@ -254,6 +252,21 @@ impl Connect for Hosts {
             }
         })
     }
+}
+
+/// Begins a connection with the first address of a host that takes one; none of them may have said anything.
+async fn begin_at_one(host: &Config, tls: &MakeRustlsConnect) -> Result<Connected, Option<tokio_postgres::Error>> {
+    let addresses = address_by_address(host).await;
+    let limit = ADDRESS_LIMIT.min(HOST_LIMIT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX));
+    let mut refused = None;
+    for config in addresses {
+        match timeout(limit, begin(&config, tls.clone())).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(error)) => refused = Some(error),
+            Err(_) => {}
+        }
+    }
+    Err(refused)
 }
 
 /// The same host, once for each of the addresses that its name has now.
@@ -270,17 +283,22 @@ async fn address_by_address(config: &Config) -> Vec<Config> {
 }
 
 /// Connects, and tells the server what holds for the connection.
-async fn begin(config: &Config, tls: MakeRustlsConnect) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+async fn begin(config: &Config, tls: MakeRustlsConnect) -> Result<Connected, tokio_postgres::Error> {
     let (client, connection) = config.connect(tls).await?;
     let mut connection = Box::pin(async move { drop(connection.await) });
     let mut told = Box::pin(tell(&client));
-    tokio::select! {
-        told = &mut told => told?,
-        // What is told learns that nobody listens any more.
-        () = &mut connection => told.as_mut().await?,
-    }
+    let has_ended = tokio::select! {
+        told = &mut told => told.map(|()| false)?,
+        // What is told learns that nobody listens any more, if it has not been answered.
+        () = &mut connection => told.as_mut().await.map(|()| true)?,
+    };
     drop(told);
-    Ok((client, tokio::spawn(connection)))
+    let rest = async move {
+        if !has_ended {
+            connection.await;
+        }
+    };
+    Ok((client, tokio::spawn(rest)))
 }
 
 /// Whether a host is this machine, where nobody can stand between.

@@ -161,11 +161,11 @@ impl UserStore for SledStore {
                 // Whoever disabled him may have been cut short.
                 let was_disabled = !user.enabled;
                 change(&mut user)?;
-                note_administrator(txn, &user, false)?;
                 let has_more = (was_disabled || !user.enabled) && sessions::end_all(txn, id, Kept::None, now)?.has_more;
                 // He is disabled before his sessions have ended, and enabled only after.
                 let is_changed = !has_more || !user.enabled;
                 if is_changed {
+                    note_administrator(txn, &user, false)?;
                     txn.put(&at, &user)?;
                 }
                 Ok((user, has_more, is_changed))
