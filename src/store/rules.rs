@@ -7,6 +7,17 @@ use crate::core::{
     model::{Authority, Link, LinkOrigin, Pending, User},
 };
 
+/// Sessions of a user that were ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// How many.
+    pub(super) number: usize,
+    /// There are more to end, in another step.
+    pub(super) has_more: bool,
+    /// Something is left of those that have ended.
+    pub(super) leaves_some: bool,
+}
+
 /// Refuses when so many authorities wait, of one network or of all, that one more is too much.
 pub(super) fn make_room(waiting: &[Pending], network: &str, now: Timestamp) -> Result<(), Error> {
     let expiries = |network: Option<&str>| {

@@ -26,7 +26,10 @@ use crate::{
         redirect,
         secret::BearerHash,
     },
-    store::{After, ENDED_AT_ONCE, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, is_on_disk, judge},
+    store::{
+        After, ENDED_AT_ONCE, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, is_on_disk, judge,
+        rules::Ended,
+    },
 };
 
 /// How often a step begins again because what it judged has changed.
@@ -104,16 +107,6 @@ pub(super) async fn end(txn: &Txn<'_>, sessions: &[Session], now: Timestamp) -> 
     }
     txn.execute("DELETE FROM sessions WHERE id = ANY($1)", &[&ids]).await?;
     Ok(left.is_empty())
-}
-
-/// Sessions of a user that were ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ended {
-    pub(super) number: usize,
-    /// There are more to end, in another step.
-    pub(super) has_more: bool,
-    /// Something is left of those that have ended.
-    pub(super) leaves_some: bool,
 }
 
 /// Ends the sessions of a user but those that are kept, as many as may end in one step.

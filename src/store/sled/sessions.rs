@@ -18,7 +18,7 @@ use crate::{
         redirect,
         secret::BearerHash,
     },
-    store::{After, ENDED_AT_ONCE, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge},
+    store::{After, ENDED_AT_ONCE, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge, rules::Ended},
 };
 
 /// Opens a session.
@@ -85,16 +85,6 @@ fn end_family(txn: &mut Txn<'_>, id: FamilyId) -> Result<(), Error> {
     }
     txn.remove(&at);
     Ok(())
-}
-
-/// Sessions of a user that were ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ended {
-    pub(super) number: usize,
-    /// There are more to end, in another step.
-    pub(super) has_more: bool,
-    /// Something is left of those that have ended.
-    pub(super) leaves_some: bool,
 }
 
 /// Ends the sessions of a user but those that are kept, as many as may end in one step.
