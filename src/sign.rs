@@ -278,7 +278,7 @@ impl Canonical {
     #[must_use]
     pub fn masked(&self) -> String {
         let segments = self.operation.and_then(|operation| operation.bound(&self.method, &self.path)).unwrap_or_default();
-        let is_hidden = |segment: &str| !segment.is_empty() && segments.iter().any(|(_, hidden)| hidden == segment);
+        let is_hidden = |segment: &str| !segment.is_empty() && segments.iter().any(|(_, hidden)| *hidden == segment);
         let path: Vec<String> =
             self.path.split('/').map(|part| if is_hidden(part) { fingerprint(part) } else { part.to_owned() }).collect();
         let lines = self.lines(&path.join("/"), |name, value| {

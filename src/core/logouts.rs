@@ -2,9 +2,10 @@
 //!
 //! The store owes the calls from the very step that ends the session. Who makes them is not decided here.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use aws_lc_rs::digest;
+use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
 use url::{Position, Url};
@@ -15,7 +16,7 @@ use super::{
     ids::{AppId, Incarnation, LogoutId, SessionId, UserId},
     model::{App, Family, Session},
     redirect,
-    secret::{Secret, random_bytes},
+    secret::{BearerHash, Secret, random_bytes},
 };
 
 /// How long a call is tried.
@@ -125,6 +126,25 @@ impl Lane {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+}
+
+/// How many addresses are known to be callable at the most.
+const CALLABLE: usize = 1024;
+
+/// What apps have left lately that may be called, and as of which change of the app: to judge it anew at each exchange takes longer than
+/// much else of it.
+pub struct CallableUris(Cache<BearerHash, Timestamp>);
+
+impl Default for CallableUris {
+    fn default() -> Self {
+        Self(Cache::new(CALLABLE))
+    }
+}
+
+impl fmt::Debug for CallableUris {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallableUris(…)")
     }
 }
 
@@ -240,9 +260,16 @@ impl Core {
         }
         // The code is used up by now: nothing that happens here makes the exchange fail.
         let Ok(Some(app)) = self.store.app(&family.app).await else { return };
-        if let Err(reason) = address(&app, &family.redirect_origin, &family.logout_uri) {
-            let said = shown(&family.logout_uri);
-            tracing::info!(app = %app.id, %session, logout_uri = ?said, %reason, "an app's logoutUri is never called");
+        let what = BearerHash::of_logout(app.id.as_str(), app.incarnation.as_bytes(), &family.redirect_origin, &family.logout_uri);
+        if self.callable.0.get(&what) == Some(app.updated_at) {
+            return;
+        }
+        match address(&app, &family.redirect_origin, &family.logout_uri) {
+            Ok(_) => self.callable.0.insert(what, app.updated_at),
+            Err(reason) => {
+                let said = shown(&family.logout_uri);
+                tracing::info!(app = %app.id, %session, logout_uri = ?said, %reason, "an app's logoutUri is never called");
+            }
         }
     }
 

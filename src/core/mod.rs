@@ -36,6 +36,7 @@ pub use error::{Error, Problem};
 use self::{
     authorities::calls::Calls,
     clock::{Clock, Timestamp},
+    logouts::CallableUris,
     model::Grant,
     password::Hasher,
     seal::Vault,
@@ -86,6 +87,8 @@ pub struct Core {
     pub stand_ins: StandIns,
     /// The secrets of apps that have signed lately.
     pub opened: OpenedSecrets,
+    /// What apps have left lately that may be called.
+    pub callable: CallableUris,
     /// Who counts what apps should not do any more.
     pub usage: Usage,
     /// Who speaks to third-party authorities.

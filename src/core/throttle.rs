@@ -19,6 +19,7 @@ mod tests;
 use std::{fmt, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
+use quick_cache::sync::Cache;
 
 pub use self::{
     counts::{Counts, Failure, Kind, Pace, Place, too_many},
@@ -117,6 +118,20 @@ pub struct Throttle {
     key: hmac::Key,
     paces: Paces,
     counts: Arc<dyn Counts>,
+    /// The places of apps that sign from where they have signed before.
+    signers: Cache<Vec<u8>, Signer>,
+}
+
+/// How many of those are remembered at the most.
+const SIGNERS: usize = 1024;
+
+/// The notes that there are of an app that signs well from somewhere.
+#[derive(Clone, Copy, Debug)]
+struct Signer {
+    /// That the address is a good one.
+    good: Place,
+    /// That the app has signed from there.
+    source: Place,
 }
 
 impl fmt::Debug for Throttle {
@@ -162,7 +177,7 @@ impl Throttle {
     /// Judges by what is kept there. All replicas have the same key.
     #[must_use]
     pub fn new(limits: Limits, key: hmac::Key, counts: Arc<dyn Counts>) -> Self {
-        Self { key, paces: Paces::new(limits), counts }
+        Self { key, paces: Paces::new(limits), counts, signers: Cache::new(SIGNERS) }
     }
 
     fn place(&self, kind: Kind, what: &[u8]) -> Place {
@@ -249,13 +264,22 @@ impl Throttle {
         self.counts.take_back(&[(counted.place, counted.pace.every)]).await
     }
 
-    /// Whether the app `ak` has not signed from there for a day.
+    fn signer(&self, ak: &str, source: &Source) -> Signer {
+        let network = source.network();
+        let what = [ak.as_bytes(), &[0], &network].concat();
+        self.signers.get(&what).unwrap_or_else(|| {
+            let signer = Signer { good: self.place(Kind::GoodForSignatures, &network), source: self.place(Kind::Source, &what) };
+            self.signers.insert(what, signer);
+            signer
+        })
+    }
+
+    /// Whether the app `ak`, which has signed well, has not signed from there for a day.
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`].
     pub async fn is_new_source(&self, ak: &str, source: &Source) -> Result<bool, Error> {
-        let place = self.place(Kind::Source, &[ak.as_bytes(), &[0], &source.network()].concat());
-        Ok(!self.counts.note(place, GOOD_FOR).await?)
+        Ok(!self.counts.note(self.signer(ak, source).source, GOOD_FOR).await?)
     }
 
     /// Notes whether a signature of the app `ak` is right, and whether its caller is to know it. `guessable` says that the app has a secret
@@ -264,11 +288,11 @@ impl Throttle {
     /// # Errors
     /// [`Error::TooManyTries`]; [`Error::StoreUnavailable`].
     pub async fn signature(&self, ak: &str, source: &Source, right: bool, guessable: bool) -> Result<(), Error> {
+        if right && !guessable {
+            return self.counts.note(self.signer(ak, source).good, GOOD_FOR).await.map(|_| ());
+        }
         let network = source.network();
         let good = self.place(Kind::GoodForSignatures, &network);
-        if right && !guessable {
-            return self.counts.note(good, GOOD_FOR).await.map(|_| ());
-        }
         let address = Failure { place: self.place(Kind::SignatureAddress, &network), pace: self.paces.address };
         let good_address = Failure { place: self.place(Kind::SignatureGoodAddress, &network), pace: self.paces.good_address };
         let app = Failure { place: self.place(Kind::App, ak.as_bytes()), pace: self.paces.address };

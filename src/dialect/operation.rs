@@ -50,7 +50,7 @@ impl Operation {
 
     /// The segments of `path` that stand for parameters, as they were sent, when `method` and `path` are bound to this operation.
     #[must_use]
-    pub fn bound(&self, method: &str, path: &str) -> Option<Vec<(&'static str, String)>> {
+    pub fn bound<'a>(&self, method: &str, path: &'a str) -> Option<Vec<(&'static str, &'a str)>> {
         self.bindings.iter().filter(|binding| binding.method == method).find_map(|binding| {
             let mut captured = Vec::new();
             // `/x/` is transcoded like `/x`.
@@ -58,7 +58,7 @@ impl Operation {
             for expected in binding.path.split('/') {
                 let given = given.next()?;
                 match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
-                    Some(field) => captured.push((field, given.to_owned())),
+                    Some(field) => captured.push((field, given)),
                     None if given == expected => {}
                     None => return None,
                 }
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn an_operation_is_bound_to_its_own_paths_alone() {
         let valid = Operation::of_rpc("/supos.auth.v281.AuthService/ValidateToken").unwrap();
-        assert_eq!(valid.bound("GET", "/open-api/supos/auth/v2/a.b/valid"), Some(vec![("access_token", "a.b".to_owned())]));
+        assert_eq!(valid.bound("GET", "/open-api/supos/auth/v2/a.b/valid"), Some(vec![("access_token", "a.b")]));
         assert!(valid.bound("POST", "/open-api/supos/auth/v2/a.b/valid").is_none());
         assert!(valid.bound("GET", "/open-api/supos/auth/v2/a/b/valid").is_none());
         assert!(valid.bound("GET", "/open-api/supos/auth/v2/username").is_none());

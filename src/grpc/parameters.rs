@@ -74,9 +74,10 @@ impl Original {
             .ok_or(Error::NotOffered)?
             .into_iter()
             .map(|(field, value)| {
-                let value = sign::decode(&value, "path")?;
+                let value = sign::decode(value, "path")?;
                 // No token has one, and it would be a line of its own wherever it is written.
-                let has_control = value.chars().any(char::is_control);
+                let has_control =
+                    if value.is_ascii() { value.bytes().any(|byte| byte.is_ascii_control()) } else { value.chars().any(char::is_control) };
                 if has_control { Err(Error::parameter("path", Problem::Malformed)) } else { Ok((field, value)) }
             })
             .collect::<Result<_, Error>>()?;

@@ -90,9 +90,29 @@ pub fn state(key: &SigningKey, keys: &[SigningKey], now: Timestamp) -> State {
     }
 }
 
+/// What is signed. Each has a type of its own, so that none is ever taken for another.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// Access tokens (RFC 9068 section 2.1).
+    Access,
+    /// Logout tokens.
+    Logout,
+}
+
+impl Kind {
+    /// The `typ` of its header.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Access => "at+jwt",
+            Self::Logout => "logout+jwt",
+        }
+    }
+}
+
 /// A key, ready to use.
 pub(super) struct Key {
-    kid: String,
+    /// The headers of what it signs, encoded, by [`Kind`].
+    headers: [String; 2],
     private: EcdsaKeyPair,
     pub(super) public: DecodingKey,
     record: SigningKey,
@@ -109,6 +129,8 @@ pub struct PublicKey {
     pub y: String,
 }
 
+/// How many bytes a signature has.
+const SIGNATURE: usize = 64;
 /// How many tokens are remembered at the most: some 220 bytes each.
 const REMEMBERED: usize = 1 << 17;
 
@@ -192,7 +214,7 @@ impl Key {
     }
 
     /// What a token says that it has signed. None is good for longer than its key.
-    pub(super) fn presented(&self, claims: &Claims, family: FamilyId, app: AppId, user: UserId) -> Presented {
+    pub(super) fn presented(&self, claims: &Claims<'_>, family: FamilyId, app: AppId, user: UserId) -> Presented {
         let key_expires_at = self.record.expires_at.map_or(u64::MAX, Timestamp::seconds);
         Presented { family, app, user, issued_at: claims.iat, expires_at: claims.exp.min(key_expires_at) }
     }
@@ -203,25 +225,33 @@ impl Key {
             .map_err(|error| Error::StoreUnavailable(format!("signing key {} cannot be read: {error}", record.kid)))?;
         let private = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &private)
             .map_err(|error| Error::StoreUnavailable(format!("signing key {} cannot be read: {error}", record.kid)))?;
-        Ok(Self { kid: record.kid.clone(), private, public, record: record.clone() })
+        let header = |kind: Kind| {
+            let header = Header { typ: Some(kind.name().to_owned()), kid: Some(record.kid.clone()), ..Header::new(Algorithm::ES256) };
+            serde_json::to_vec(&header).map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(|error| signing_fault(&error))
+        };
+        Ok(Self { headers: [header(Kind::Access)?, header(Kind::Logout)?], private, public, record: record.clone() })
     }
 
-    /// A JWT of this type with these claims, signed (RFC 7515 section 7.1). Not by the library, which would read the key anew for each token,
+    /// A JWT of this kind with these claims, signed (RFC 7515 section 7.1). Not by the library, which would read the key anew for each token,
     /// and that takes as long as to sign.
     ///
     /// # Errors
     /// [`Error::Internal`] when the machine has no randomness to give.
-    pub(super) fn sign(&self, kind: &str, claims: &impl Serialize) -> Result<String, Error> {
-        let fault = |error: &dyn fmt::Display| Error::Internal(format!("signing a token failed: {error}"));
-        let mut header = Header::new(Algorithm::ES256);
-        header.typ = Some(kind.to_owned());
-        header.kid = Some(self.kid.clone());
-        let mut token = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header).map_err(|error| fault(&error))?);
+    pub(super) fn sign(&self, kind: Kind, claims: &impl Serialize) -> Result<String, Error> {
+        let header = &self.headers[kind as usize];
+        let claims = serde_json::to_vec(claims).map_err(|error| signing_fault(&error))?;
+        let length = |bytes| base64::encoded_len(bytes, false).unwrap_or_default();
+        let mut token = String::with_capacity(header.len() + length(claims.len()) + length(SIGNATURE) + 2);
+        token.push_str(header);
         token.push('.');
-        URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims).map_err(|error| fault(&error))?, &mut token);
-        let signature = self.private.sign(&SystemRandom::new(), token.as_bytes()).map_err(|error| fault(&error))?;
+        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+        let signature = self.private.sign(&SystemRandom::new(), token.as_bytes()).map_err(|error| signing_fault(&error))?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(token)
     }
+}
+
+fn signing_fault(error: &dyn fmt::Display) -> Error {
+    Error::Internal(format!("signing a token failed: {error}"))
 }

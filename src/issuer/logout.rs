@@ -5,11 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Issuer;
+use super::{Issuer, keys::Kind};
 use crate::core::{Error, clock::Timestamp, logouts::OwedLogout, secret::Secret};
 
-/// Another type than an access token's: neither is ever taken for the other.
-const TYPE: &str = "logout+jwt";
 /// How long one is good. Each try has a new one.
 const LIFETIME: Duration = Duration::from_mins(2);
 
@@ -43,6 +41,6 @@ impl Issuer {
             sid: owed.session.to_string(),
             events: json!({"http://schemas.openid.net/event/backchannel-logout": {}}),
         };
-        key.sign(TYPE, &claims).map(Secret::new)
+        key.sign(Kind::Logout, &claims).map(Secret::new)
     }
 }

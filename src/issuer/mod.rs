@@ -4,6 +4,7 @@ mod keys;
 mod logout;
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -13,6 +14,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, Validation};
 use serde::{Deserialize, Serialize};
 
+use self::keys::Kind;
 pub use self::keys::{KeySet, PublicKey, State, generate, state};
 use crate::core::{
     Error,
@@ -25,21 +27,20 @@ use crate::core::{
 
 /// How far the clocks of two machines may be apart.
 pub const LEEWAY: Duration = Duration::from_secs(5);
-const TYPE: &str = "at+jwt";
 
 /// The claims of an access token (RFC 9068 section 2.2).
 #[derive(Debug, Serialize, Deserialize)]
-struct Claims {
-    iss: String,
-    sub: String,
-    aud: Vec<String>,
-    client_id: String,
-    sid: String,
-    jti: String,
+struct Claims<'a> {
+    iss: Cow<'a, str>,
+    sub: Cow<'a, str>,
+    aud: [Cow<'a, str>; 1],
+    client_id: Cow<'a, str>,
+    sid: Cow<'a, str>,
+    jti: Cow<'a, str>,
     iat: u64,
     exp: u64,
-    username: String,
-    scope: String,
+    username: Cow<'a, str>,
+    scope: Cow<'a, str>,
 }
 
 /// An access token that was just made.
@@ -138,21 +139,23 @@ impl Issuer {
         let keys = self.keys();
         let key = keys.signing(now).ok_or_else(|| Error::Internal("no key may sign now".into()))?;
         let end = self.end(&grant.family, &grant.session);
-        let mut jti = grant.family_id.number.to_be_bytes().to_vec();
-        jti.extend_from_slice(&random_bytes::<12>()?);
+        let mut jti = [0; 16];
+        let (number, random) = jti.split_at_mut(4);
+        number.copy_from_slice(&grant.family_id.number.to_be_bytes());
+        random.copy_from_slice(&random_bytes::<12>()?);
         let claims = Claims {
-            iss: self.public_url.clone(),
-            sub: grant.user.id.to_string(),
-            aud: vec![self.public_url.clone()],
-            client_id: grant.family.app.to_string(),
-            sid: grant.session.id.to_string(),
-            jti: URL_SAFE_NO_PAD.encode(jti),
+            iss: self.public_url.as_str().into(),
+            sub: grant.user.id.to_string().into(),
+            aud: [self.public_url.as_str().into()],
+            client_id: grant.family.app.as_str().into(),
+            sid: grant.session.id.to_string().into(),
+            jti: URL_SAFE_NO_PAD.encode(jti).into(),
             iat: grant.family.rotated_at.seconds(),
             exp: end.seconds(),
-            username: grant.user.name.clone(),
-            scope: grant.family.scope.clone(),
+            username: grant.user.name.as_str().into(),
+            scope: grant.family.scope.as_str().into(),
         };
-        let token = key.sign(TYPE, &claims)?;
+        let token = key.sign(Kind::Access, &claims)?;
         // Whoever refreshes shows it soon, and what was signed here needs no check.
         let presented = key.presented(&claims, grant.family_id, grant.family.app.clone(), grant.user.id);
         keys.remember(BearerHash::of_access_token(&token), &Arc::new(presented));
@@ -174,13 +177,13 @@ impl Issuer {
 
     fn check(&self, keys: &KeySet, token: &str) -> Option<Presented> {
         let header = jsonwebtoken::decode_header(token).ok()?;
-        if header.typ.as_deref() != Some(TYPE) {
+        if header.typ.as_deref() != Some(Kind::Access.name()) {
             return None;
         }
         let key = keys.known(&header.kid?)?;
         // The algorithm is the key's: `validation` takes no other.
-        let claims = jsonwebtoken::decode::<Claims>(token, &key.public, &self.validation).ok()?.claims;
-        let jti = URL_SAFE_NO_PAD.decode(&claims.jti).ok()?;
+        let claims = jsonwebtoken::decode::<Claims<'_>>(token, &key.public, &self.validation).ok()?.claims;
+        let jti = URL_SAFE_NO_PAD.decode(claims.jti.as_ref()).ok()?;
         let session: SessionId = claims.sid.parse().ok()?;
         let number = u32::from_be_bytes(*jti.first_chunk::<4>()?);
         // What a retired key seems to have signed later, somebody else has signed with it.
