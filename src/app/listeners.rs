@@ -4,9 +4,8 @@ use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path
 
 use axum::{
     Router,
-    extract::{Request, State},
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
-    middleware::{self, Next},
+    extract::State,
+    http::StatusCode,
     response::IntoResponse,
     routing::{any, get},
 };
@@ -23,20 +22,12 @@ use tonic::{
 };
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
-use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{StartError, connections::bounded, health::Health};
+use super::{StartError, connections::bounded, door::Door, health::Health};
 use crate::{
     config::{EdgeAddress, ServeArgs},
-    core::{Error, secret::Secret},
-    dialect::{Dialect, language::Language},
-    grpc::{
-        self,
-        edge::{self, EdgeSecret},
-        gate::Gate,
-        pb,
-        status::{Reader, status},
-    },
+    core::secret::Secret,
+    grpc::{self, gate::Gate, pb},
     http::{self, Look, Pages},
 };
 
@@ -124,7 +115,8 @@ impl Listeners {
         let routes = native_routes(gate, health, !args.no_admin)?;
         let incoming = bounded(TcpIncoming::from(self.grpc).with_nodelay(Some(true)), args.grpc_connections.into());
         let stop = stopped();
-        servers.spawn(async move { Ok(server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?) });
+        let door = Door::native(gate);
+        servers.spawn(async move { Ok(server.layer(door).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?) });
 
         let incoming = bounded(TcpIncoming::from(self.ops).with_nodelay(Some(true)), NEAR_CONNECTIONS);
         let stop = stopped();
@@ -136,20 +128,18 @@ impl Listeners {
         let stop = stopped();
         let look = Look::new(&args.product_name, args.logo_file.as_deref())?;
         let pages = Pages::new(gate.clone(), look, args.settings().min_password_length);
+        let routes = edge_routes(gate, health, pages);
+        let server = hardened(EDGE_HEADERS).accept_http1(true);
         match self.edge {
             Edge::Unix(listener) => {
-                let routes = edge_routes(gate, health, pages, None);
                 let incoming = bounded(UnixListenerStream::new(listener), NEAR_CONNECTIONS);
-                servers.spawn(async move {
-                    Ok(hardened(EDGE_HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
-                });
+                let mut server = server.layer(Door::edge(gate, None));
+                servers.spawn(async move { Ok(server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?) });
             }
             Edge::Tcp(listener, secret) => {
-                let routes = edge_routes(gate, health, pages, Some(Arc::new(secret)));
                 let incoming = bounded(TcpIncoming::from(listener).with_nodelay(Some(true)), NEAR_CONNECTIONS);
-                servers.spawn(async move {
-                    Ok(hardened(EDGE_HEADERS).accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
-                });
+                let mut server = server.layer(Door::edge(gate, Some(Arc::new(secret))));
+                servers.spawn(async move { Ok(server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?) });
             }
         }
         Ok(servers)
@@ -207,37 +197,14 @@ fn native_routes(gate: &Gate, health: &Health, admin: bool) -> Result<Routes, St
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?).add_service(health_service(health));
-    let router = routes.routes().into_axum_router();
-    Ok(Routes::from(router.layer(CatchPanicLayer::custom(|_| panicked(Reader::Native))).layer(middleware::from_fn(grpc_alone))))
+    Ok(routes.routes())
 }
 
-/// Lets nothing through but what calls itself gRPC. A page of another origin on this host can have a browser send anything else here, with
-/// the user's ticket, and no browser would ask first whether it may.
-async fn grpc_alone(request: Request, next: Next) -> axum::response::Response {
-    let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if content_type.is_some_and(|content_type| content_type.starts_with(b"application/grpc")) {
-        next.run(request).await
-    } else {
-        StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response()
-    }
-}
-
-fn edge_routes(gate: &Gate, health: &Health, pages: Pages, secret: EdgeSecret) -> Routes {
+fn edge_routes(gate: &Gate, health: &Health, pages: Pages) -> Routes {
     let mut routes = RoutesBuilder::default();
     grpc::add_to(&mut routes, gate);
     routes.add_service(health_service(health));
-    let router = routes.routes().into_axum_router();
-    let router = router.fallback_service(any(http::serve).with_state(Arc::new(pages)));
-    Routes::from(
-        router.layer(CatchPanicLayer::custom(|_| panicked(Reader::Envoy))).layer(middleware::from_fn_with_state(secret, edge::open)),
-    )
-}
-
-/// What a caller sees of a panic. Its text is in the log.
-fn panicked(reader: Reader) -> axum::response::Response {
-    let error = Error::Internal("a panic, see above".into());
-    tracing::error!("a call has failed: {error}");
-    status(&error, Dialect::Current, reader, Language::English).into_http::<axum::body::Body>()
+    Routes::from(routes.routes().into_axum_router().fallback_service(any(http::serve).with_state(Arc::new(pages))))
 }
 
 fn ops_routes(health: &Health, metrics: PrometheusHandle) -> Router {

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod connections;
+mod door;
 mod health;
 mod listeners;
 mod logouts;

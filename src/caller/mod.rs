@@ -11,7 +11,7 @@ use aws_lc_rs::constant_time;
 use http::{HeaderMap, HeaderValue, header};
 
 use self::sign::SignedBy;
-pub use self::{cookies::Cookies, refusals::Refusals, sign::UsedUp};
+pub use self::{cookies::Cookies, refusals::Refusals, sign::Unspent};
 use crate::{
     core::{
         Core, Error, Problem,
@@ -26,9 +26,11 @@ use crate::{
     dialect::operation::Operation,
     issuer::Presented,
     sign::Query,
-    store::Refresher,
+    store::{OneUse, Refresher},
 };
 
+/// Somebody of whom nothing is known, for the log.
+pub const NOBODY: &str = "nobody";
 /// The cookie that a ticket travels in.
 pub const TICKET_COOKIE: &str = "suposTicket";
 /// The cookie by which a browser is known.
@@ -247,12 +249,12 @@ impl Bearer {
 }
 
 impl Caller {
-    /// Finds out who makes a call, and what has to be on disk before anybody is told how it went.
+    /// Finds out who makes a call. A signature that works once is given besides: it is not used up yet.
     ///
     /// # Errors
     /// [`Error::Parameter`] when it shows several credentials in one place, or what it signs could be taken for another call;
     /// [`Error::TooManyTries`]; [`Error::StoreUnavailable`].
-    pub async fn identify(core: &Core, refusals: &Refusals, call: &Call<'_>) -> Result<(Self, UsedUp), Error> {
+    pub async fn identify(core: &Core, refusals: &Refusals, call: &Call<'_>) -> Result<(Self, Option<Unspent>), Error> {
         let credentials = Credentials::read(call.headers)?;
         // A page elsewhere on the site can set another cookie of that name, which makes the browser's own no less good.
         let browser = credentials.browsers.iter().find_map(|browser| core.browser(browser.expose()));
@@ -266,13 +268,13 @@ impl Caller {
             source: Source { address: call.address, browser },
             binding: credentials.binding,
         };
-        let mut used_up = UsedUp::default();
+        let mut unspent = None;
         let mut tickets = credentials.tickets;
         match (credentials.authorization, call.schemes) {
             (None, _) => {}
             (Some(Authorization::Sign(credential)), Schemes::Interface) => {
                 match sign::verify(core, refusals, &credential, call, &caller.source).await? {
-                    Some((signed, used)) => (caller.app, used_up) = (Some(signed), used),
+                    Some((signed, once)) => (caller.app, unspent) = (Some(signed), once),
                     None => caller.refused = true,
                 }
             }
@@ -306,7 +308,18 @@ impl Caller {
                 caller.tickets.push(signed_in);
             }
         }
-        Ok((caller, used_up))
+        Ok((caller, unspent))
+    }
+
+    /// Refuses what he has signed, and what he has shown beside it: the signature was used before.
+    pub fn refuse_signature(&mut self) {
+        (self.app, self.bearer, self.refused) = (None, None, true);
+    }
+
+    /// What his credential is used up by, for the step that is done by it: gives it once, where it works once.
+    #[must_use]
+    pub fn take_use(&self) -> Option<OneUse> {
+        self.app.as_ref()?.once.take()
     }
 
     /// Where the call comes from.
@@ -505,7 +518,7 @@ impl fmt::Display for Caller {
             (Some(signed), None, _) => write!(f, "app {}", signed.app.id.as_str().escape_default()),
             (None, Some(grant), _) => write!(f, "user {} by token", grant.user.id),
             (None, None, Some(signed_in)) => write!(f, "user {}", signed_in.user.id),
-            (None, None, None) => f.write_str("nobody"),
+            (None, None, None) => f.write_str(NOBODY),
         }
     }
 }

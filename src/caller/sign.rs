@@ -1,6 +1,9 @@
 //! Who has signed a call.
 
-use std::{fmt, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{
     Call,
@@ -14,7 +17,7 @@ use crate::{
         throttle::Source,
     },
     sign::{Canonical, DATE, Form, GRPC, NONCE, Query, read_date},
-    store::OnDisk,
+    store::OneUse,
     telemetry,
 };
 
@@ -32,29 +35,46 @@ pub(super) struct SignedBy {
     pub(super) app: Arc<App>,
     /// Whether the signature has a date that was checked, and works once.
     pub(super) dated: bool,
+    /// That one time.
+    pub(super) once: Once,
 }
 
-/// That a signature was used up, on its way to the disk.
-#[must_use]
-#[derive(Default)]
-pub struct UsedUp(Option<OnDisk>);
+/// The one time that a signature works, until somebody takes it to use it up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Once(Arc<Mutex<Option<OneUse>>>);
 
-impl fmt::Debug for UsedUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UsedUp(…)")
+impl Once {
+    pub(super) fn take(&self) -> Option<OneUse> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl UsedUp {
-    /// Waits until it is there. To be called before anybody is told of anything.
+/// A signature that works once and was right. It has to be used up before anybody is told of anything that rests on it.
+#[must_use]
+#[derive(Debug)]
+pub struct Unspent {
+    once: Once,
+    ak: String,
+    canonical: Canonical,
+}
+
+impl Unspent {
+    /// Uses it up, and gives false when it was used before. What was taken of it to be used up in another step is left to that.
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`].
-    pub async fn on_disk(self) -> Result<(), Error> {
-        match self.0 {
-            Some(on_disk) => on_disk.await,
-            None => Ok(()),
+    pub async fn spend(&self, core: &Core, refusals: &Refusals, address: Option<IpAddr>) -> Result<bool, Error> {
+        let Some(using) = self.once.take() else { return Ok(true) };
+        let is_first = core.store.use_once(using).await?;
+        if !is_first {
+            self.was_used_before(refusals, address);
         }
+        Ok(is_first)
+    }
+
+    /// Notes that it was refused, because it was used before.
+    pub fn was_used_before(&self, refusals: &Refusals, address: Option<IpAddr>) {
+        refusals.note(&self.ak, address, Reason::UsedBefore, self.canonical.clone());
     }
 }
 
@@ -95,8 +115,8 @@ pub(super) fn canonical(call: &Call<'_>) -> Result<Canonical, Error> {
     }
 }
 
-/// The app that has signed a call, and what has to be on disk before the call is answered; none when none has that may. Whatever is wrong,
-/// it takes as much work.
+/// The app that has signed a call, and its signature where that works once; none when none has that may. Whatever is wrong, it takes as much
+/// work.
 ///
 /// # Errors
 /// [`Error::TooManyTries`]; [`Error::StoreUnavailable`].
@@ -106,7 +126,7 @@ pub(super) async fn verify(
     credential: &Credential,
     call: &Call<'_>,
     source: &Source,
-) -> Result<Option<(SignedBy, UsedUp)>, Error> {
+) -> Result<Option<(SignedBy, Option<Unspent>)>, Error> {
     let canonical = canonical(call)?;
     // The usual form is this and a line feed.
     let text = canonical.text(Form::App);
@@ -135,7 +155,7 @@ pub(super) async fn verify(
             let address = source.address.map(|address| address.to_string()).unwrap_or_default();
             tracing::warn!(app = %app.id, address, "an app signs without a date from an address that it did not sign from since yesterday");
         }
-        return Ok(Some((SignedBy { app, dated: false }, UsedUp::default())));
+        return Ok(Some((SignedBy { app, dated: false, once: Once::default() }, None)));
     }
     if native && canonical.header(NONCE).is_none_or(str::is_empty) {
         return refuse(Reason::NoNonce);
@@ -145,9 +165,7 @@ pub(super) async fn verify(
     if !is_timely(dated, core.clock.shown()) {
         return refuse(Reason::DateOff);
     }
-    let (first, on_disk) = core.use_signature(&app, &shown, dated).await?;
-    if !first {
-        return refuse(Reason::UsedBefore);
-    }
-    Ok(Some((SignedBy { app, dated: true }, UsedUp(Some(on_disk)))))
+    let once = Once(Arc::new(Mutex::new(Some(core.use_of_signature(&app, &shown, dated)))));
+    let unspent = Unspent { once: once.clone(), ak: credential.ak.clone(), canonical };
+    Ok(Some((SignedBy { app, dated: true, once }, Some(unspent))))
 }

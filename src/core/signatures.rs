@@ -17,7 +17,7 @@ use super::{
     model::{App, AppSecret},
     secret::BearerHash,
 };
-use crate::store::OnDisk;
+use crate::store::OneUse;
 
 /// How far the date of a signature may be from the service's clock.
 pub const DATE_WINDOW: Duration = Duration::from_mins(5);
@@ -151,15 +151,12 @@ impl Core {
         Ok(secrets)
     }
 
-    /// Uses up a signature: gives true once, to one caller, and false ever after, for as long as its date would be taken. Nobody may be told
-    /// of anything that rests on it before it is on disk.
-    ///
-    /// # Errors
-    /// [`Error::StoreUnavailable`].
-    pub async fn use_signature(&self, app: &App, signature: &Signature, dated: Timestamp) -> Result<(bool, OnDisk), Error> {
+    /// What a signature of `app` is used up by: it works once, and is remembered for as long as its date would be taken.
+    #[must_use]
+    pub fn use_of_signature(&self, app: &App, signature: &Signature, dated: Timestamp) -> OneUse {
         // As long again as it would be taken, should the clock be set back; and no less where it was, and stands still.
         let until = dated.max(self.now()).after(DATE_WINDOW * 2);
-        self.store.begin_use(BearerHash::of_signature(app.id.as_str(), signature), until).await
+        OneUse { hash: BearerHash::of_signature(app.id.as_str(), signature), until }
     }
 }
 

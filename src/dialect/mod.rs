@@ -5,6 +5,10 @@ pub mod error;
 pub mod language;
 pub mod operation;
 
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use self::operation::Operation;
+
 /// A generation of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -31,20 +35,23 @@ impl Dialect {
 }
 
 /// When the deprecated operations were deprecated, in seconds since 1970: the day that the V2 interface was published.
-const DEPRECATED_AT: &str = "@1735689600";
+const DEPRECATED_AT: HeaderValue = HeaderValue::from_static("@1735689600");
+const SUCCEEDED_BY_TOKEN: HeaderValue = HeaderValue::from_static("</open-api/auth/v2/oauth2/token>; rel=\"successor-version\"");
+const SUCCEEDED_BY_AUTHORIZE: HeaderValue = HeaderValue::from_static("</inter-api/auth/v1/oauth2/authorize>; rel=\"successor-version\"");
+const SUCCEEDED_BY_SIGN_OUT: HeaderValue = HeaderValue::from_static("</inter-api/auth/logout>; rel=\"successor-version\"");
 
-/// The headers that tell users of a deprecated operation what to use instead (RFC 9745; RFC 5829 for the link).
-#[must_use]
-pub fn deprecation(rpc: &str) -> Vec<(&'static str, String)> {
-    let successor = match rpc {
+/// Adds the headers that tell users of a deprecated operation what to use instead (RFC 9745; RFC 5829 for the link).
+pub fn mark_deprecated(operation: &Operation, headers: &mut HeaderMap) {
+    let successor = match operation.rpc {
         "/supos.auth.v1.AuthService/Token" | "/supos.auth.v281.AuthService/ExchangeCode" | "/supos.auth.v281.AuthService/RefreshToken" => {
-            Some("/open-api/auth/v2/oauth2/token")
+            Some(SUCCEEDED_BY_TOKEN)
         }
-        "/supos.auth.v281.AuthService/Authorize" => Some("/inter-api/auth/v1/oauth2/authorize"),
-        "/supos.auth.v281.AuthService/SignOut" => Some("/inter-api/auth/logout"),
+        "/supos.auth.v281.AuthService/Authorize" => Some(SUCCEEDED_BY_AUTHORIZE),
+        "/supos.auth.v281.AuthService/SignOut" => Some(SUCCEEDED_BY_SIGN_OUT),
         _ => None,
     };
-    let mut headers = vec![("deprecation", DEPRECATED_AT.to_owned())];
-    headers.extend(successor.map(|path| ("link", format!("<{path}>; rel=\"successor-version\""))));
-    headers
+    headers.insert(HeaderName::from_static("deprecation"), DEPRECATED_AT);
+    if let Some(successor) = successor {
+        headers.insert(header::LINK, successor);
+    }
 }

@@ -16,7 +16,7 @@ pub(super) struct Service(pub(super) Gate);
 #[async_trait]
 impl pb::auth_service_server::AuthService for Service {
     async fn token(&self, request: Request<pb::TokenRequest>) -> Result<Response<pb::TokenResponse>, Status> {
-        self.0.serve("/supos.auth.v1.AuthService/Token", request, token).await
+        self.0.serve_grant("/supos.auth.v1.AuthService/Token", request, token).await
     }
 }
 

@@ -26,7 +26,7 @@ const OK: &str = "OK";
 #[async_trait]
 impl pb::auth_service_server::AuthService for Service {
     async fn token(&self, request: Request<pb::TokenRequest>) -> Result<Response<pb::TokenResponse>, Status> {
-        self.0.serve("/supos.auth.v2.AuthService/Token", request, token).await
+        self.0.serve_grant("/supos.auth.v2.AuthService/Token", request, token).await
     }
 
     async fn create_identity_provider(

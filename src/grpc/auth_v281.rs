@@ -20,11 +20,11 @@ impl pb::auth_service_server::AuthService for Service {
     }
 
     async fn exchange_code(&self, request: Request<pb::ExchangeCodeRequest>) -> Result<Response<pb::ExchangeCodeResponse>, Status> {
-        self.0.serve("/supos.auth.v281.AuthService/ExchangeCode", request, exchange_code).await
+        self.0.serve_grant("/supos.auth.v281.AuthService/ExchangeCode", request, exchange_code).await
     }
 
     async fn refresh_token(&self, request: Request<pb::RefreshTokenRequest>) -> Result<Response<pb::RefreshTokenResponse>, Status> {
-        self.0.serve("/supos.auth.v281.AuthService/RefreshToken", request, refresh_token).await
+        self.0.serve_grant("/supos.auth.v281.AuthService/RefreshToken", request, refresh_token).await
     }
 
     async fn get_username(&self, request: Request<pb::GetUsernameRequest>) -> Result<Response<pb::GetUsernameResponse>, Status> {
@@ -59,7 +59,7 @@ async fn exchange_code(call: Call) -> Result<Answer<pb::ExchangeCodeResponse>, E
         return Err(Error::parameter("appid", Problem::NotAllowed));
     }
     let logout_uri = parameters.optional("logoutUri").unwrap_or_default().to_owned();
-    let tokens = call.core.exchange(app, code, logout_uri).await?;
+    let tokens = call.core.exchange(app, code, logout_uri, call.caller.take_use()).await?;
     Ok(pb::ExchangeCodeResponse {
         access_token: tokens.access_token.expose().to_owned(),
         expires_in: convert::seconds(tokens.expires_in),
@@ -70,7 +70,8 @@ async fn exchange_code(call: Call) -> Result<Answer<pb::ExchangeCodeResponse>, E
 
 async fn refresh_token(call: Call) -> Result<Answer<pb::RefreshTokenResponse>, Error> {
     let by = call.caller.refresher()?;
-    let tokens = call.core.refresh(call.parameters()?.required("refreshToken")?, by).await?;
+    let refresh_token = call.parameters()?.required("refreshToken")?;
+    let tokens = call.core.refresh(refresh_token, by, call.caller.take_use()).await?;
     Ok(pb::RefreshTokenResponse {
         access_token: tokens.access_token.expose().to_owned(),
         expires_in: convert::seconds(tokens.expires_in),

@@ -31,9 +31,9 @@ pub(super) async fn token(call: &Call) -> Result<Tokens, Error> {
             let app = call.caller.app()?;
             let code = parameters.required("code")?;
             let logout_uri = parameters.required("logoutUri")?.to_owned();
-            call.core.exchange(app, code, logout_uri).await
+            call.core.exchange(app, code, logout_uri, call.caller.take_use()).await
         }
-        "refresh_token" => call.core.refresh(parameters.required("refreshToken")?, by).await,
+        "refresh_token" => call.core.refresh(parameters.required("refreshToken")?, by, call.caller.take_use()).await,
         _ => Err(Error::parameter("grantType", Problem::NotAllowed)),
     }
 }

@@ -1,11 +1,14 @@
 //! What every call goes through: who calls, with what, how long it may take, one line in the log, one count in the metrics.
 
-use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
+use http::{HeaderMap, HeaderValue, header};
 use tokio::time::{Instant, timeout};
 use tonic::{
     Request as Incoming, Response, Status,
-    metadata::{AsciiMetadataKey, MetadataValue},
+    body::Body,
+    metadata::{AsciiMetadataKey, MetadataMap},
+    transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 
 use super::{
@@ -14,7 +17,7 @@ use super::{
     status::{Reader, status},
 };
 use crate::{
-    caller::{self, Caller, Cookies, OriginalCall, Refusals, Schemes},
+    caller::{self, Caller, Cookies, NOBODY, OriginalCall, Refusals, Schemes, Unspent},
     core::{Core, Error, ids::AppId},
     dialect::{Dialect, error::row_of, language::Language, operation::Operation},
     telemetry,
@@ -59,6 +62,15 @@ impl Call {
     }
 }
 
+/// When a signature that works once is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spending {
+    /// Before anything is done, in a step of its own.
+    Before,
+    /// By the step that does what it was signed for: one write instead of two, each of which waits for the disk.
+    Within,
+}
+
 /// A message, and the headers that go with it.
 #[derive(Debug)]
 pub struct Answer<T> {
@@ -82,8 +94,10 @@ impl<T> Answer<T> {
 
     fn into_response(self) -> Result<Response<T>, Error> {
         let mut response = Response::new(self.message);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        *response.metadata_mut() = MetadataMap::from_headers(headers);
         let metadata = response.metadata_mut();
-        metadata.insert("cache-control", MetadataValue::from_static("no-store"));
         for (name, value) in self.headers {
             let name = AsciiMetadataKey::from_static(name);
             let value = value.parse().map_err(|_| Error::Internal(format!("{name} is no header value")))?;
@@ -119,11 +133,53 @@ impl Gate {
         &self.core
     }
 
+    /// Turns a call away when more have come than can be served. To be asked as it comes, before it takes anything.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], as the caller's kind of status.
+    pub fn admit(&self, operation: &Operation, reader: Reader, request: &http::Request<Body>) -> Result<(), Status> {
+        let Err(error) = self.load.admit() else { return Ok(()) };
+        let address = match reader {
+            Reader::Envoy => super::edge::address(request.headers()),
+            Reader::Native => address_of_connection(request.extensions()),
+        };
+        note(operation.rpc, NOBODY, address, Some(&error), Duration::ZERO);
+        Err(status(&error, Dialect::of_rpc(operation.rpc), reader, Language::of_headers(request.headers())))
+    }
+
     /// Serves a call of the operation `rpc`.
     ///
     /// # Errors
     /// Whatever `operation` ends in, as the caller's kind of status.
     pub async fn serve<R, T, F, Fut>(&self, rpc: &'static str, request: Incoming<R>, operation: F) -> Result<Response<T>, Status>
+    where
+        R: Request,
+        F: FnOnce(Call) -> Fut,
+        Fut: Future<Output = Result<Answer<T>, Error>>,
+    {
+        self.serve_spending(Spending::Before, rpc, request, operation).await
+    }
+
+    /// The same for an operation whose one step uses up a signature that works once: [`Caller::take_use`].
+    ///
+    /// # Errors
+    /// As [`Gate::serve`].
+    pub async fn serve_grant<R, T, F, Fut>(&self, rpc: &'static str, request: Incoming<R>, operation: F) -> Result<Response<T>, Status>
+    where
+        R: Request,
+        F: FnOnce(Call) -> Fut,
+        Fut: Future<Output = Result<Answer<T>, Error>>,
+    {
+        self.serve_spending(Spending::Within, rpc, request, operation).await
+    }
+
+    async fn serve_spending<R, T, F, Fut>(
+        &self,
+        spending: Spending,
+        rpc: &'static str,
+        request: Incoming<R>,
+        operation: F,
+    ) -> Result<Response<T>, Status>
     where
         R: Request,
         F: FnOnce(Call) -> Fut,
@@ -150,22 +206,23 @@ impl Gate {
             let call = Call { core: Arc::clone(&self.core), caller, over_http, parameters };
             self.operate(rpc, call, async |call| operation(call).await).await?.into_response()
         };
-        self.run(&call, reader, work).await
+        self.run(&call, reader, spending, work).await
     }
 
     /// Does what a call is for, and notes which app it was where the operation is deprecated.
     async fn operate<T>(&self, rpc: &'static str, call: Call, work: impl AsyncFnOnce(Call) -> Result<T, Error>) -> Result<T, Error> {
+        let Some(deprecated) = Operation::of_rpc(rpc).filter(|operation| operation.deprecated) else { return work(call).await };
         let behind = call.caller.behind().cloned();
         let named = call.parameters().ok().and_then(|parameters| parameters.optional("appid")).and_then(AppId::new);
         let outcome = work(call).await;
         // Where nobody but the user's ticket speaks, and it went well, the app is the one that is named.
-        self.note_deprecated(rpc, behind.or_else(|| named.filter(|_| outcome.is_ok())));
+        self.note_deprecated(deprecated, behind.or_else(|| named.filter(|_| outcome.is_ok())));
         outcome
     }
 
     /// Notes which app calls a deprecated operation.
-    fn note_deprecated(&self, rpc: &'static str, app: Option<AppId>) {
-        let (Some(operation), Some(app)) = (Operation::of_rpc(rpc).filter(|operation| operation.deprecated), app) else { return };
+    fn note_deprecated(&self, operation: &'static Operation, app: Option<AppId>) {
+        let Some(app) = app else { return };
         self.core.usage.note_deprecated(&app, operation.name, self.core.now());
         telemetry::count_deprecated(operation.name, &app);
     }
@@ -201,7 +258,7 @@ impl Gate {
         let headers = metadata.as_ref();
         let call = caller::Call { rpc, headers, original: None, address, schemes: Schemes::Admin, public_origin: &self.public_origin };
         let work = async |caller| Answer::from(work(Arc::clone(&self.core), caller, message).await?).into_response();
-        self.run(&call, Reader::Native, work).await
+        self.run(&call, Reader::Native, Spending::Before, work).await
     }
 
     /// Serves an HTTP call that is answered with a page or a redirect. `name` is the gRPC method of its operation, or names a page that is
@@ -228,49 +285,78 @@ impl Gate {
             let parameters = original.map_or_else(|| Ok(Parameters::default()), Parameters::of_query);
             self.operate(name, Call { core: Arc::clone(&self.core), caller, over_http: true, parameters }, work).await
         };
-        self.judge(&call, work).await
+        self.judge(&call, self.load.admit(), Spending::Before, work).await
     }
 
     async fn run<T>(
         &self,
         call: &caller::Call<'_>,
         reader: Reader,
+        spending: Spending,
         work: impl AsyncFnOnce(Caller) -> Result<T, Error>,
     ) -> Result<T, Status> {
-        let language = Language::of_headers(call.headers);
-        self.judge(call, work).await.map_err(|error| status(&error, Dialect::of_rpc(call.rpc), reader, language))
+        let status = |error| status(&error, Dialect::of_rpc(call.rpc), reader, Language::of_headers(call.headers));
+        self.judge(call, Ok(()), spending, work).await.map_err(status)
     }
 
-    /// Finds out who calls, does the work within the time limit, and takes note of how it went.
-    async fn judge<T>(&self, call: &caller::Call<'_>, work: impl AsyncFnOnce(Caller) -> Result<T, Error>) -> Result<T, Error> {
+    /// Finds out who calls, does the work within the time limit, and takes note of how it went. Nothing is done for a call that was not
+    /// admitted.
+    async fn judge<T>(
+        &self,
+        call: &caller::Call<'_>,
+        admitted: Result<(), Error>,
+        spending: Spending,
+        work: impl AsyncFnOnce(Caller) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let rpc = call.rpc;
         let begun = Instant::now();
-        let mut who = String::from("nobody");
+        let mut who = Cow::Borrowed(NOBODY);
         let outcome = {
             // Where it is, so that it is not moved about.
             let judged = pin!(async {
-                // Administrators are let: they may be about to see to it.
-                if call.schemes == Schemes::Interface {
-                    self.load.admit()?;
-                }
+                admitted?;
                 if self.switched_off.contains(&rpc) {
                     return Err(Error::NotOffered);
                 }
-                let (caller, used_up) = Caller::identify(&self.core, &self.refusals, call).await?;
-                who = caller.to_string();
+                let (mut caller, unspent) = Caller::identify(&self.core, &self.refusals, call).await?;
+                if let (Some(unspent), Spending::Before) = (&unspent, spending)
+                    && !unspent.spend(&self.core, &self.refusals, call.address).await?
+                {
+                    caller.refuse_signature();
+                }
+                who = Cow::Owned(caller.to_string());
                 let outcome = work(caller).await;
-                used_up.on_disk().await?;
-                outcome
+                match unspent {
+                    Some(unspent) if spending == Spending::Within => self.settle(unspent, call.address, outcome).await,
+                    _ => outcome,
+                }
             });
             timeout(TIME_LIMIT, judged).await.unwrap_or(Err(Error::Timeout))
         };
         note(rpc, &who, call.address, outcome.as_ref().err(), begun.elapsed());
         outcome
     }
+
+    /// Sees to it that a signature is used up that was left to the work: there may have been nothing to do.
+    async fn settle<T>(&self, unspent: Unspent, address: Option<IpAddr>, outcome: Result<T, Error>) -> Result<T, Error> {
+        if !unspent.spend(&self.core, &self.refusals, address).await? {
+            return Err(Error::CredentialRefused);
+        }
+        if matches!(outcome, Err(Error::CredentialRefused)) {
+            unspent.was_used_before(&self.refusals, address);
+        }
+        outcome
+    }
 }
 
 fn original_call(original: &Original) -> OriginalCall<'_> {
     OriginalCall { operation: original.operation, method: &original.method, path: &original.path, query: &original.query }
+}
+
+/// The address of the other end of a connection.
+fn address_of_connection(extensions: &http::Extensions) -> Option<IpAddr> {
+    let by_tls = || extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref);
+    extensions.get::<TcpConnectInfo>().or_else(by_tls)?.remote_addr().map(|address| address.ip())
 }
 
 /// The address of the other end.

@@ -127,9 +127,7 @@ impl Browser<'_> {
         };
         let mut answer = answer.await.or_else(|error| self.failed(&error))?;
         if operation.deprecated {
-            for (name, value) in dialect::deprecation(operation.rpc) {
-                answer = answer.with(http::HeaderName::from_static(name), &value)?;
-            }
+            dialect::mark_deprecated(operation, answer.0.headers_mut());
         }
         Ok(answer)
     }

@@ -12,13 +12,7 @@ pub mod record;
 mod rules;
 pub mod sled;
 
-use std::{
-    fmt,
-    future::{Future, ready},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -40,15 +34,6 @@ pub type Change<T> = Box<dyn Fn(&mut T) -> Result<(), Error> + Send + Sync>;
 
 /// How far into a listing to begin: after this key.
 pub type After<K> = Option<K>;
-
-/// Resolves once something that was done is on disk, or to the error for which it cannot be.
-pub type OnDisk = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
-
-/// That it is there.
-#[must_use]
-pub fn is_on_disk() -> OnDisk {
-    Box::pin(ready(Ok(())))
-}
 
 /// How a refresh token is to be used.
 #[derive(Clone, Debug)]
@@ -221,20 +206,29 @@ pub trait SessionStore {
     /// Uses a code: exactly one caller gets its family. It is marked as used, the family is made and the session kept alive in one step.
     /// A second use by the same app ends the family that the first one made. A try by another app changes nothing.
     ///
+    /// What it is done by is used up, whatever comes of it. Where that was used before nothing is done.
+    ///
     /// # Errors
-    /// [`Error::CodeRefused`], [`Error::CodeReplayed`].
-    async fn redeem_code(&self, hash: &BearerHash, app: &AppId, logout_uri: String, now: Timestamp) -> Result<Grant, Error>;
+    /// [`Error::CodeRefused`], [`Error::CodeReplayed`]; [`Error::CredentialRefused`] when `using` was used before.
+    async fn redeem_code(
+        &self,
+        hash: &BearerHash,
+        app: &AppId,
+        logout_uri: String,
+        using: Option<OneUse>,
+        now: Timestamp,
+    ) -> Result<Grant, Error>;
 
     /// Uses a refresh token, and gives the family with the generation to answer with.
     ///
     /// The newest generation makes way for the next one. The one before it, within the grace, gets the newest again: whoever did not get
     /// the answer, or asked twice at once. Any older one, or one outside the grace, ends the family. A try by somebody else changes
-    /// nothing.
+    /// nothing. `using` is as for a code.
     ///
     /// # Errors
     /// [`Error::RefreshTokenRefused`], [`Error::RefreshTokenReplayed`], [`Error::CredentialRequired`] when the app has to show its own
-    /// credential.
-    async fn rotate_refresh_token(&self, rotation: Rotation, by: Refresher, now: Timestamp) -> Result<Grant, Error>;
+    /// credential; [`Error::CredentialRefused`] when `using` was used before.
+    async fn rotate_refresh_token(&self, rotation: Rotation, by: Refresher, using: Option<OneUse>, now: Timestamp) -> Result<Grant, Error>;
 
     /// What the tokens of a family stand for: none when the family or its session has ended, or its app or user is not enabled.
     async fn grant(&self, family: FamilyId, now: Timestamp) -> Result<Option<Grant>, Error>;
@@ -367,16 +361,8 @@ pub trait AuthorityStore {
 /// What was used up.
 #[async_trait]
 pub trait ReplayStore {
-    /// Uses something up: gives true to exactly one caller, and false to all others until `until`. That may be undone by a crash until it is
-    /// on disk, so whoever got true tells nobody before. What he has the store do meanwhile is not on disk any sooner.
-    async fn begin_use(&self, hash: BearerHash, until: Timestamp) -> Result<(bool, OnDisk), Error>;
-
-    /// The same, once it is on disk.
-    async fn use_once(&self, hash: BearerHash, until: Timestamp) -> Result<bool, Error> {
-        let (first, on_disk) = self.begin_use(hash, until).await?;
-        on_disk.await?;
-        Ok(first)
-    }
+    /// Uses something up: gives true to exactly one caller, and false to all others for as long as it is remembered.
+    async fn use_once(&self, using: OneUse) -> Result<bool, Error>;
 }
 
 /// What apps still do that they should do no more.
@@ -387,6 +373,15 @@ pub trait UsageStore {
 
     /// What is known of at most `limit` apps, by id.
     async fn usage(&self, after: After<AppId>, limit: usize) -> Result<Vec<(AppId, AppUsage)>, Error>;
+}
+
+/// What works once, and until when it is remembered that it was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OneUse {
+    /// The hash of what it is.
+    pub hash: BearerHash,
+    /// Until then it works for nobody else.
+    pub until: Timestamp,
 }
 
 /// A page of sessions.

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use supos_auth::{
     backup::{self, Unusable},
     core::{clock::Timestamp, secret::BearerHash},
-    store::{ReplayStore as _, SessionStore as _, record::Record, sled::SledStore},
+    store::{OneUse, ReplayStore as _, SessionStore as _, record::Record, sled::SledStore},
 };
 use tempfile::TempDir;
 
@@ -38,7 +38,7 @@ async fn a_store_of_format_1_is_opened_with_all_that_it_holds() {
 
     let now = Timestamp::from_millis(1_700_000_100_000);
     assert!(store.session_of_ticket(&BearerHash::of_ticket("ticket-b1"), now).await.expect("read").is_some());
-    assert!(!store.use_once(BearerHash::of_sign_in("once"), now).await.expect("read"), "what was used up stays so");
+    assert!(!store.use_once(OneUse { hash: BearerHash::of_sign_in("once"), until: now }).await.expect("read"), "what was used up stays so");
 }
 
 #[tokio::test]

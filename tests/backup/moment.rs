@@ -27,7 +27,7 @@ async fn come_and_go(store: Arc<SledStore>, stop: Arc<AtomicBool>, steps: Arc<At
         store.open_session(session.clone(), HASH.into()).await.expect("opened");
         let hash = BearerHash::of_code(&session.id.to_string());
         store.create_code(hash, code(&session, &app), now()).await.expect("made");
-        store.redeem_code(&hash, &app.id, "/logout".into(), now()).await.expect("redeemed");
+        store.redeem_code(&hash, &app.id, "/logout".into(), None, now()).await.expect("redeemed");
         if ids.len() >= 3 {
             assert!(store.end_session(ids[ids.len() - 3], now()).await.expect("ended"));
         }

@@ -51,7 +51,7 @@ use supos_auth::{
         throttle::{Counts, Failure, Kind, Memory, Pace, Place},
     },
     store::{
-        Store, TRANSFER_BATCH, Transfer as _,
+        OneUse, Store, TRANSFER_BATCH, Transfer as _,
         postgres::{Address, PostgresStore},
         record::Record,
     },
@@ -176,10 +176,10 @@ async fn a_crash_of_the_database_costs_errors_while_it_is_away_and_nothing_after
     let (family, code) = (scene.family(at(1)).await, scene.code(at(1)).await);
     scene.rotate(family, 0, at(2)).await.unwrap();
     let used = new_hash();
-    assert!(scene.store.use_once(used, at(1000)).await.unwrap());
+    assert!(scene.store.use_once(OneUse { hash: used, until: at(1000) }).await.unwrap());
     server.crash();
     assert!(is_unavailable(&scene.store.grant(family, at(3)).await), "nothing is valid while nobody can be asked");
-    assert!(is_unavailable(&scene.store.use_once(used, at(1000)).await));
+    assert!(is_unavailable(&scene.store.use_once(OneUse { hash: used, until: at(1000) }).await));
     assert!(is_unavailable(&scene.store.probe().await));
     server.resume();
     until_it_goes_well(async || scene.store.probe().await).await;
@@ -187,7 +187,7 @@ async fn a_crash_of_the_database_costs_errors_while_it_is_away_and_nothing_after
     for _ in 0..20 {
         assert_eq!(scene.store.grant(family, at(3)).await.unwrap().unwrap().family.generation, 1);
     }
-    assert_eq!(scene.store.use_once(used, at(1000)).await, Ok(false));
+    assert_eq!(scene.store.use_once(OneUse { hash: used, until: at(1000) }).await, Ok(false));
     assert!(scene.redeem(&code, at(3)).await.is_ok());
 }
 
@@ -219,10 +219,10 @@ async fn a_server_that_takes_no_writes_is_left_and_acknowledges_nothing() {
     // Connections that are there keep taking writes, as the setting is one of new ones: they are as a standby's would be.
     server.psql("postgres", &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", name(&url)));
     for _ in 0..3 {
-        assert!(is_unavailable(&scene.store.use_once(new_hash(), at(1000)).await));
+        assert!(is_unavailable(&scene.store.use_once(OneUse { hash: new_hash(), until: at(1000) }).await));
     }
     server.psql("postgres", &format!("ALTER DATABASE {} RESET default_transaction_read_only", name(&url)));
-    assert!(until_it_goes_well(async || scene.store.use_once(new_hash(), at(1000)).await).await);
+    assert!(until_it_goes_well(async || scene.store.use_once(OneUse { hash: new_hash(), until: at(1000) }).await).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -389,7 +389,7 @@ async fn nothing_that_callers_wait_for_reads_a_whole_table() {
     scene.rotate(family, 0, at(2)).await.unwrap();
     assert!(scene.is_good(family, at(2)).await && scene.is_signed_in(&scene.session, at(2)).await);
     scene.store.user_named("ann").await.unwrap();
-    scene.store.use_once(new_hash(), at(3)).await.unwrap();
+    scene.store.use_once(OneUse { hash: new_hash(), until: at(3) }).await.unwrap();
     scene.store.end_session(scene.session.id, at(4)).await.unwrap();
     scene.store.due_logouts(4, at(4)).await.unwrap();
     scene.store.purge(at(100_000)).await.unwrap();

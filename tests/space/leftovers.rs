@@ -13,8 +13,8 @@ use supos_auth::{
         usage::{AppUsage, Count},
     },
     store::{
-        AppStore as _, AuthorityStore as _, LogoutStore as _, Maintenance as _, Refresher, ReplayStore as _, Rotation, SessionStore as _,
-        SigningKeyStore as _, UsageStore as _, UserStore as _, sled::SledStore,
+        AppStore as _, AuthorityStore as _, LogoutStore as _, Maintenance as _, OneUse, Refresher, ReplayStore as _, Rotation,
+        SessionStore as _, SigningKeyStore as _, UsageStore as _, UserStore as _, sled::SledStore,
     },
 };
 use tempfile::TempDir;
@@ -75,14 +75,17 @@ async fn live(store: &SledStore, number: u64) -> Session {
     for hash in [used, unused] {
         store.create_code(hash, code(&opened, &shop), now()).await.expect("made");
     }
-    let grant = store.redeem_code(&used, &shop.id, "https://app.example/logout".into(), now()).await.expect("redeemed");
+    let grant = store.redeem_code(&used, &shop.id, "https://app.example/logout".into(), None, now()).await.expect("redeemed");
     let rotation = Rotation { family: grant.family_id, generation: 0, grace: Duration::from_secs(30) };
-    store.rotate_refresh_token(rotation, Refresher::App(shop.id.clone()), now()).await.expect("rotated");
+    store.rotate_refresh_token(rotation, Refresher::App(shop.id.clone()), None, now()).await.expect("rotated");
     if number.is_multiple_of(3) {
-        store.redeem_code(&used, &shop.id, String::new(), now()).await.expect_err("it is a replay");
+        store.redeem_code(&used, &shop.id, String::new(), None, now()).await.expect_err("it is a replay");
     }
     assert!(
-        store.use_once(BearerHash::of_signature("shop", &number.to_be_bytes()), now().after(Duration::from_mins(5))).await.expect("used")
+        store
+            .use_once(OneUse { hash: BearerHash::of_signature("shop", &number.to_be_bytes()), until: now().after(Duration::from_mins(5)) })
+            .await
+            .expect("used")
     );
     opened
 }

@@ -18,7 +18,7 @@ use supos_auth::{
         seal::Sealed,
         secret::{BearerHash, random_bytes},
     },
-    store::{Identity, Maintenance as _, Origin, ReplayStore as _, Transfer as _, record::Record, sled::SledStore},
+    store::{Identity, Maintenance as _, OneUse, Origin, ReplayStore as _, Transfer as _, record::Record, sled::SledStore},
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -120,7 +120,10 @@ async fn waits_of_calls_during_a_compaction_and_a_backup() {
                     while !stop.load(Ordering::Relaxed) {
                         let begun = Instant::now();
                         let until = Timestamp::from_millis(1_800_000_000_000);
-                        store.use_once(BearerHash::from_bytes(random_bytes().expect("randomness")), until).await.expect("used");
+                        store
+                            .use_once(OneUse { hash: BearerHash::from_bytes(random_bytes().expect("randomness")), until })
+                            .await
+                            .expect("used");
                         waits.push(begun.elapsed());
                     }
                     waits

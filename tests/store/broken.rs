@@ -19,7 +19,7 @@ use supos_auth::{
         usage::AppUsage,
     },
     store::{
-        After, AppStore, Arrival, AuthorityStore, Change, Identity, Kept, Linked, LinksOf, LogoutStore, Maintenance, NewPassword, OnDisk,
+        After, AppStore, Arrival, AuthorityStore, Change, Identity, Kept, Linked, LinksOf, LogoutStore, Maintenance, NewPassword, OneUse,
         Refresher, ReplayStore, Rotation, SessionPage, SessionStore, SigningKeyStore, Store, Transfer, Turn, UsageStore, UserStore, judge,
         record::Record,
     },
@@ -100,6 +100,8 @@ faults! {
     UsedTwice caught by what_was_used_stays_used_for_as_long_as_was_said,
     /// What was used is used up once the first is answered.
     UseIsRaced caught by something_used_up_by_many_at_once_is_given_to_one,
+    /// A step is done by what was used before, and uses nothing up.
+    StepUsesNothingUp caught by what_a_step_is_done_by_is_used_up_whatever_comes_of_it,
     /// What was counted is counted again.
     UsageIsDoubled caught by usage_is_added_up_and_listed_by_app,
     /// A purge takes what ends in the next minutes.
@@ -344,7 +346,15 @@ impl SessionStore for BrokenStore {
         self.good.create_code(hash, code, now).await
     }
 
-    async fn redeem_code(&self, hash: &BearerHash, app: &AppId, logout_uri: String, now: Timestamp) -> Result<Grant, Error> {
+    async fn redeem_code(
+        &self,
+        hash: &BearerHash,
+        app: &AppId,
+        logout_uri: String,
+        using: Option<OneUse>,
+        now: Timestamp,
+    ) -> Result<Grant, Error> {
+        let using = using.filter(|_| !self.has(Fault::StepUsesNothingUp));
         if self.seen(|seen| seen.burnt.contains(hash)) {
             return Err(Error::CodeRefused);
         }
@@ -358,7 +368,7 @@ impl SessionStore for BrokenStore {
             }
         }
         let asked_at = if self.has(Fault::CodeIsLate) { millisecond_before(now) } else { now };
-        let outcome = self.good.redeem_code(hash, app, logout_uri, asked_at).await;
+        let outcome = self.good.redeem_code(hash, app, logout_uri, using, asked_at).await;
         if let Ok(granted) = &outcome {
             self.seen(|seen| seen.grants.insert(*hash, granted.clone()));
         } else if self.has(Fault::AnotherAppUsesCodeUp) {
@@ -374,7 +384,13 @@ impl SessionStore for BrokenStore {
         outcome
     }
 
-    async fn rotate_refresh_token(&self, mut rotation: Rotation, mut by: Refresher, now: Timestamp) -> Result<Grant, Error> {
+    async fn rotate_refresh_token(
+        &self,
+        mut rotation: Rotation,
+        mut by: Refresher,
+        using: Option<OneUse>,
+        now: Timestamp,
+    ) -> Result<Grant, Error> {
         let known = self.good.grant(rotation.family, now).await?;
         match self.fault {
             Fault::GraceIgnoresTime => rotation.grace = Duration::MAX,
@@ -388,7 +404,7 @@ impl SessionStore for BrokenStore {
             },
             _ => {}
         }
-        self.good.rotate_refresh_token(rotation, by, now).await
+        self.good.rotate_refresh_token(rotation, by, using, now).await
     }
 
     async fn grant(&self, family: FamilyId, now: Timestamp) -> Result<Option<Grant>, Error> {
@@ -489,11 +505,11 @@ impl AuthorityStore for BrokenStore {
 
 #[async_trait]
 impl ReplayStore for BrokenStore {
-    async fn begin_use(&self, hash: BearerHash, until: Timestamp) -> Result<(bool, OnDisk), Error> {
-        let was_used = self.seen(|seen| seen.burnt.contains(&hash));
-        let (first, on_disk) = self.good.begin_use(hash, until).await?;
-        self.seen(|seen| seen.burnt.insert(hash));
-        Ok((first || self.has(Fault::UsedTwice) || (self.has(Fault::UseIsRaced) && !was_used), on_disk))
+    async fn use_once(&self, using: OneUse) -> Result<bool, Error> {
+        let was_used = self.seen(|seen| seen.burnt.contains(&using.hash));
+        let first = self.good.use_once(using).await?;
+        self.seen(|seen| seen.burnt.insert(using.hash));
+        Ok(first || self.has(Fault::UsedTwice) || (self.has(Fault::UseIsRaced) && !was_used))
     }
 }
 

@@ -83,6 +83,7 @@ suite! {
         a_code_is_redeemed_for_the_family_that_it_stands_for,
         a_code_is_made_in_a_live_session_for_an_enabled_app,
         a_code_works_once_and_its_second_use_ends_what_the_first_gave_out,
+        what_a_step_is_done_by_is_used_up_whatever_comes_of_it,
         a_try_by_another_app_changes_nothing,
         a_code_expires_to_the_millisecond_and_a_used_one_is_known_as_long_again,
     }

@@ -197,7 +197,7 @@ impl Scene {
 
     /// Redeems a code for the app.
     pub(crate) async fn redeem(&self, code: &BearerHash, now: Timestamp) -> Result<Grant, Error> {
-        self.store.redeem_code(code, &self.app.id, "/out".to_owned(), now).await
+        self.store.redeem_code(code, &self.app.id, "/out".to_owned(), None, now).await
     }
 
     /// A family of the session for the app.
@@ -207,13 +207,13 @@ impl Scene {
 
     pub(crate) async fn family_of(&self, session: &Session, app: &App, logout_uri: &str, now: Timestamp) -> FamilyId {
         let code = self.code_of(session, app, now).await;
-        self.store.redeem_code(&code, &app.id, logout_uri.to_owned(), now).await.unwrap().family_id
+        self.store.redeem_code(&code, &app.id, logout_uri.to_owned(), None, now).await.unwrap().family_id
     }
 
     /// Uses a refresh token as its app.
     pub(crate) async fn rotate(&self, family: FamilyId, generation: u32, now: Timestamp) -> Result<Grant, Error> {
         let rotation = Rotation { family, generation, grace: GRACE };
-        self.store.rotate_refresh_token(rotation, Refresher::App(self.app.id.clone()), now).await
+        self.store.rotate_refresh_token(rotation, Refresher::App(self.app.id.clone()), None, now).await
     }
 
     /// Whether the tokens of a family are good.

@@ -25,7 +25,7 @@ use crate::{
         sign_in::Opened,
         throttle::Source,
     },
-    store::Arrival,
+    store::{Arrival, OneUse},
 };
 
 /// How long a sign-in at an authority may take, and how long the browser keeps its cookie.
@@ -179,7 +179,7 @@ impl Core {
         let _place = self.authority_calls.place()?;
         // Anybody can begin, and come back with a code that he has made up: each would leave a record, and a call to the authority.
         let counted = self.throttle.arrival(&callback.source).await?;
-        if !self.store.use_once(BearerHash::of_sign_in(&state.verifier), state.expires_at).await? {
+        if !self.store.use_once(OneUse { hash: BearerHash::of_sign_in(&state.verifier), until: state.expires_at }).await? {
             return Err(Error::StateRefused);
         }
         let profile = self.ask_authority(&authority, code, &state.verifier).await?;

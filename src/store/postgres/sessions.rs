@@ -26,10 +26,7 @@ use crate::{
         redirect,
         secret::BearerHash,
     },
-    store::{
-        After, ENDED_AT_ONCE, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, is_on_disk, judge,
-        rules::Ended,
-    },
+    store::{After, ENDED_AT_ONCE, Kept, OneUse, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge, rules::Ended},
 };
 
 /// How often a step begins again because what it judged has changed.
@@ -233,6 +230,14 @@ impl PostgresStore {
         Ok(Some(GrantRead { grant: Grant { family_id: id, family, session, user }, requires_app_credential: columns.next()? }))
     }
 
+    /// Uses up what a step is done by: by itself, as the step may be tried again.
+    async fn use_up(&self, using: Option<OneUse>) -> Result<(), Error> {
+        match using {
+            Some(using) if !self.use_once(using).await? => Err(Error::CredentialRefused),
+            _ => Ok(()),
+        }
+    }
+
     async fn end_family(&self, id: FamilyId) -> Result<bool, Error> {
         transact!(self.database, async |txn| end_family(txn, id).await).await
     }
@@ -240,10 +245,9 @@ impl PostgresStore {
 
 #[async_trait]
 impl ReplayStore for PostgresStore {
-    async fn begin_use(&self, hash: BearerHash, until: Timestamp) -> Result<(bool, OnDisk), Error> {
+    async fn use_once(&self, using: OneUse) -> Result<bool, Error> {
         let sql = "INSERT INTO used_up (hash, kept_until) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING RETURNING 1";
-        let first = self.database.query_opt(sql, &[&hash, &until]).await?.is_some();
-        Ok((first, is_on_disk()))
+        Ok(self.database.query_opt(sql, &[&using.hash, &using.until]).await?.is_some())
     }
 }
 
@@ -372,7 +376,15 @@ impl SessionStore for PostgresStore {
         written.map(|_| ()).ok_or(Error::CredentialRefused)
     }
 
-    async fn redeem_code(&self, hash: &BearerHash, app: &AppId, logout_uri: String, now: Timestamp) -> Result<Grant, Error> {
+    async fn redeem_code(
+        &self,
+        hash: &BearerHash,
+        app: &AppId,
+        logout_uri: String,
+        using: Option<OneUse>,
+        now: Timestamp,
+    ) -> Result<Grant, Error> {
+        self.use_up(using).await?;
         // The family's number is the session's next one, and the code takes it only if it has none yet: whoever comes second waits for
         // the session's row, and then finds that it has.
         let write = "WITH kept AS (\
@@ -419,7 +431,8 @@ impl SessionStore for PostgresStore {
         Err(contended())
     }
 
-    async fn rotate_refresh_token(&self, rotation: Rotation, by: Refresher, now: Timestamp) -> Result<Grant, Error> {
+    async fn rotate_refresh_token(&self, rotation: Rotation, by: Refresher, using: Option<OneUse>, now: Timestamp) -> Result<Grant, Error> {
+        self.use_up(using).await?;
         let id = rotation.family;
         // The session is kept alive if it is still there, and the family if it still has the generation that was judged.
         let keep = "UPDATE sessions s SET last_used_at = GREATEST(s.last_used_at, $4) WHERE s.id = $1 AND s.expires_at > 0 \

@@ -157,32 +157,32 @@ mod tests {
         let beside = Arc::<Beside>::default();
         let mut batch = Batch::new((*db).clone(), Arc::clone(&beside));
         let (old, new) = (Arc::new(1_u8), Arc::new(2_u8));
-        let read = || beside.records.get::<u8, _>(|| &*db, b"record").unwrap();
+        let read = || beside.records.get::<u8, _>(|| &*db, b"a record").unwrap();
 
         let mut first = Txn::new(&mut batch);
-        first.put_record(b"record", &old).unwrap();
+        first.put_record(b"a record", &old).unwrap();
         first.finish().unwrap();
-        assert!(Arc::ptr_eq(&batch.read::<u8>(b"record").unwrap().unwrap(), &old));
+        assert!(Arc::ptr_eq(&batch.read::<u8>(b"a record").unwrap().unwrap(), &old));
         assert_eq!(read(), None, "nobody else sees it yet");
         batch.settle().unwrap();
         assert!(Arc::ptr_eq(&read().unwrap(), &old), "it was decoded again");
 
         let mut second = Txn::new(&mut batch);
-        second.put_record(b"record", &new).unwrap();
+        second.put_record(b"a record", &new).unwrap();
         second.finish().unwrap();
         assert!(Arc::ptr_eq(&read().unwrap(), &old));
         // What is written without being kept takes the place of what is.
         let mut third = Txn::new(&mut batch);
-        third.put(b"record", &3_u8).unwrap();
+        third.put(b"a record", &3_u8).unwrap();
         third.finish().unwrap();
-        assert_eq!(batch.read::<u8>(b"record").unwrap().as_deref(), Some(&3));
+        assert_eq!(batch.read::<u8>(b"a record").unwrap().as_deref(), Some(&3));
         batch.settle().unwrap();
         assert_eq!(read().as_deref(), Some(&3));
 
         let mut last = Txn::new(&mut batch);
-        last.remove(b"record");
+        last.remove(b"a record");
         last.finish().unwrap();
-        assert_eq!(batch.read::<u8>(b"record").unwrap(), None);
+        assert_eq!(batch.read::<u8>(b"a record").unwrap(), None);
         batch.settle().unwrap();
         assert_eq!(read(), None);
     }

@@ -2,7 +2,8 @@
 //!
 //! Whether somebody has is told by counters: each key has one of a fixed number of them, and the writer adds to it once a step has written to
 //! the key, before the step is answered. A record is kept with what its counter showed before it was read, or after it was
-//! written, and is good while that stands. Two keys that share a counter cost a read at worst.
+//! written, and is good while that stands. Two keys that share a counter cost a read at worst. Only kinds that calls read again and again are
+//! kept, and only writes to those are counted: what else is written would make them be read anew for nothing.
 
 use std::{
     any::Any,
@@ -17,13 +18,25 @@ use std::{
 
 use quick_cache::sync::Cache;
 
-use super::txn::{Kind, Writes, get};
-use crate::core::Error;
+use super::{
+    keys,
+    txn::{Kind, Writes, get},
+};
+use crate::core::{Error, ids::FamilyId, model::Grant};
 
 /// How many counters there are.
-const COUNTERS: usize = 1 << 14;
+const COUNTERS: usize = 1 << 17;
 /// How many records are kept at the most.
 const MOST: usize = 1 << 16;
+/// How many grants are kept at the most.
+const MOST_GRANTS: usize = 1 << 15;
+
+/// The kinds that are kept: what an access token stands for.
+const KINDS: [&[u8]; 4] = [keys::APPS, keys::USERS, keys::SESSIONS, keys::FAMILIES];
+
+fn is_kept(key: &[u8]) -> bool {
+    KINDS.iter().any(|kind| key.starts_with(kind))
+}
 
 /// How often what is kept under a key was changed, give or take others that share the counter.
 #[derive(Debug)]
@@ -39,9 +52,12 @@ impl Default for Changes {
 }
 
 impl Changes {
+    fn place(&self, key: &[u8]) -> usize {
+        usize::try_from(self.places.hash_one(key) % COUNTERS as u64).unwrap_or_default()
+    }
+
     fn of(&self, key: &[u8]) -> &AtomicU64 {
-        let place = usize::try_from(self.places.hash_one(key) % COUNTERS as u64).unwrap_or_default();
-        &self.counters[place]
+        &self.counters[self.place(key)]
     }
 
     /// Notes that a key was written to.
@@ -52,6 +68,23 @@ impl Changes {
     fn seen(&self, key: &[u8]) -> u64 {
         self.of(key).load(Ordering::Acquire)
     }
+
+    fn mark(&self, key: &[u8]) -> Mark {
+        let place = self.place(key);
+        Mark { place, seen: self.counters[place].load(Ordering::Acquire) }
+    }
+
+    /// Whether a counter still shows what it did.
+    fn stands(&self, mark: &Mark) -> bool {
+        self.counters[mark.place].load(Ordering::Acquire) == mark.seen
+    }
+}
+
+/// What a counter showed before a record was read.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    place: usize,
+    seen: u64,
 }
 
 /// A record, decoded. Its key says of which kind it is.
@@ -64,10 +97,17 @@ struct Kept {
     seen: u64,
 }
 
+/// What an access token stands for, and what the counters of all records that say so have to show.
+struct KeptGrant {
+    grant: Grant,
+    marks: Vec<Mark>,
+}
+
 /// The records that calls read again and again.
 pub(super) struct Records {
     changes: Changes,
     lately: Cache<Vec<u8>, Kept>,
+    grants: Cache<FamilyId, Arc<KeptGrant>>,
 }
 
 impl fmt::Debug for Records {
@@ -78,7 +118,7 @@ impl fmt::Debug for Records {
 
 impl Default for Records {
     fn default() -> Self {
-        Self { changes: Changes::default(), lately: Cache::new(MOST) }
+        Self { changes: Changes::default(), lately: Cache::new(MOST), grants: Cache::new(MOST_GRANTS) }
     }
 }
 
@@ -87,6 +127,9 @@ impl Records {
     ///
     /// Which tree is in force is asked after the counter is: of one that has made way for another, nobody would count what is written.
     pub(super) fn get<T: Kind, R: Borrow<sled::Tree>>(&self, tree: impl FnOnce() -> R, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        if !is_kept(key) {
+            return Ok(get::<T>(tree().borrow(), key)?.map(Arc::new));
+        }
         let seen = self.changes.seen(key);
         let kept = self.lately.get(key).filter(|kept| kept.seen == seen);
         if let Some(record) = kept.and_then(|kept| kept.record.downcast().ok()) {
@@ -97,12 +140,35 @@ impl Records {
         Ok(Some(record))
     }
 
+    /// What the tokens of a family stand for, as it was read before if none of what says so has changed since. `read` reads it, and gives the
+    /// mark of each record, taken before that was read. How late it is stays to be looked at.
+    pub(super) fn grant(
+        &self,
+        family: FamilyId,
+        read: impl FnOnce() -> Result<Option<(Grant, Vec<Mark>)>, Error>,
+    ) -> Result<Option<Grant>, Error> {
+        let kept = self.grants.get(&family).filter(|kept| kept.marks.iter().all(|mark| self.changes.stands(mark)));
+        if let Some(kept) = kept {
+            return Ok(Some(kept.grant.clone()));
+        }
+        let Some((grant, marks)) = read()? else { return Ok(None) };
+        self.grants.insert(family, Arc::new(KeptGrant { grant: grant.clone(), marks }));
+        Ok(Some(grant))
+    }
+
+    /// The mark of a record that is about to be read.
+    pub(super) fn mark(&self, key: &[u8]) -> Mark {
+        debug_assert!(is_kept(key), "writes to it are not counted");
+        self.changes.mark(key)
+    }
+
     /// Notes what was written to the tree. To be called after that, and before anybody is told.
     pub(super) fn note(&self, writes: &Writes) {
-        for (key, _) in writes {
+        let kept = || writes.iter().filter(|(key, _)| is_kept(key));
+        for (key, _) in kept() {
             self.changes.note(key);
         }
-        for (key, written) in writes {
+        for (key, written) in kept() {
             if let Some(record) = &written.record {
                 self.lately.insert(key.to_vec(), Kept { record: Arc::clone(record), seen: self.changes.seen(key) });
             }
@@ -119,19 +185,19 @@ mod tests {
         let open = || sled::Config::new().temporary(true).open().unwrap();
         let (old, new) = (open(), open());
         let records = Records::default();
-        let write = |tree: &sled::Tree, value: u8| tree.insert("key", rmp_serde::to_vec(&value).unwrap()).unwrap();
+        let write = |tree: &sled::Tree, value: u8| tree.insert("a key", rmp_serde::to_vec(&value).unwrap()).unwrap();
         write(&old, 1);
         write(&new, 1);
-        let read = |tree: &sled::Db| records.get::<u8, _>(|| (**tree).clone(), b"key").unwrap();
+        let read = |tree: &sled::Db| records.get::<u8, _>(|| (**tree).clone(), b"a key").unwrap();
         // Whoever asks which tree is in force is held up there until the other one is, and has been written to.
         let held_up = records.get::<u8, _>(
             || {
                 let in_force = (*old).clone();
                 write(&new, 2);
-                records.note(&vec![("key".into(), Written { value: None, record: None })]);
+                records.note(&vec![("a key".into(), Written { value: None, record: None })]);
                 in_force
             },
-            b"key",
+            b"a key",
         );
         assert_eq!(held_up.unwrap().as_deref(), Some(&1), "as it was when he asked");
         assert_eq!(read(&new).as_deref(), Some(&2));

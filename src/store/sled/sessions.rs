@@ -1,12 +1,13 @@
 //! Sessions, codes and refresh token families.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use async_trait::async_trait;
 
 use super::{
     SledStore, authorities, keys,
     logouts::Owing,
+    records::Mark,
     txn::{Kind, Txn},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         redirect,
         secret::BearerHash,
     },
-    store::{After, ENDED_AT_ONCE, Kept, OnDisk, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge, rules::Ended},
+    store::{After, ENDED_AT_ONCE, Kept, OneUse, Refresher, ReplayStore, Rotation, SessionPage, SessionStore, Turn, judge, rules::Ended},
 };
 
 /// Opens a session.
@@ -127,6 +128,15 @@ pub(super) fn put_used(txn: &mut Txn<'_>, hash: &BearerHash, until: Timestamp) -
     txn.put(&at, &until)
 }
 
+/// Uses something up; gives false when it was before.
+fn use_up(txn: &mut Txn<'_>, using: OneUse) -> Result<bool, Error> {
+    let is_first = !txn.has(&keys::used(&using.hash))?;
+    if is_first {
+        put_used(txn, &using.hash, using.until)?;
+    }
+    Ok(is_first)
+}
+
 /// Looks at a record whose time may have come: removes it, or notes when to look again. `room` is as for [`end`].
 pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp, room: &mut usize) -> Result<(), Error> {
     if key.starts_with(keys::SESSIONS) {
@@ -177,6 +187,19 @@ trait Read {
 impl Read for SledStore {
     fn record<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
         self.read(key)
+    }
+}
+
+/// The store as it is, with a mark for each record that was read.
+struct Marking<'a> {
+    store: &'a SledStore,
+    marks: RefCell<Vec<Mark>>,
+}
+
+impl Read for Marking<'_> {
+    fn record<T: Kind>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        self.marks.borrow_mut().push(self.store.writer.beside.records.mark(key));
+        self.store.read(key)
     }
 }
 
@@ -254,6 +277,19 @@ fn rotate(txn: &mut Txn<'_>, rotation: &Rotation, by: &Refresher, now: Timestamp
 }
 
 impl SledStore {
+    /// Runs a step for whoever has something that works once, which is used up in the same step. A refusal may have something to write, too.
+    async fn run_using<T: Send + 'static>(
+        &self,
+        using: Option<OneUse>,
+        step: impl FnOnce(&mut Txn<'_>) -> Result<Result<T, Error>, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let step = move |txn: &mut Txn<'_>| match using {
+            Some(using) if !use_up(txn, using)? => Ok(Err(Error::CredentialRefused)),
+            _ => step(txn),
+        };
+        self.run(step).await?
+    }
+
     /// Ends the sessions of a user but those that are kept, in as many steps as it takes, and gives their number.
     pub(super) async fn end_all(&self, user: UserId, kept: Kept, now: Timestamp) -> Result<usize, Error> {
         let mut number = 0;
@@ -269,16 +305,8 @@ impl SledStore {
 
 #[async_trait]
 impl ReplayStore for SledStore {
-    async fn begin_use(&self, hash: BearerHash, until: Timestamp) -> Result<(bool, OnDisk), Error> {
-        self.writer
-            .begin(move |txn| {
-                if txn.has(&keys::used(&hash))? {
-                    return Ok(false);
-                }
-                put_used(txn, &hash, until)?;
-                Ok(true)
-            })
-            .await
+    async fn use_once(&self, using: OneUse) -> Result<bool, Error> {
+        self.run(move |txn| use_up(txn, using)).await
     }
 }
 
@@ -374,17 +402,29 @@ impl SessionStore for SledStore {
         .await
     }
 
-    async fn redeem_code(&self, hash: &BearerHash, app: &AppId, logout_uri: String, now: Timestamp) -> Result<Grant, Error> {
+    async fn redeem_code(
+        &self,
+        hash: &BearerHash,
+        app: &AppId,
+        logout_uri: String,
+        using: Option<OneUse>,
+        now: Timestamp,
+    ) -> Result<Grant, Error> {
         let (hash, app) = (*hash, app.clone());
-        // A refusal that ends a family is written, too.
-        self.run(move |txn| redeem(txn, &hash, &app, logout_uri, now)).await?
+        self.run_using(using, move |txn| redeem(txn, &hash, &app, logout_uri, now)).await
     }
 
-    async fn rotate_refresh_token(&self, rotation: Rotation, by: Refresher, now: Timestamp) -> Result<Grant, Error> {
-        self.run(move |txn| rotate(txn, &rotation, &by, now)).await?
+    async fn rotate_refresh_token(&self, rotation: Rotation, by: Refresher, using: Option<OneUse>, now: Timestamp) -> Result<Grant, Error> {
+        self.run_using(using, move |txn| rotate(txn, &rotation, &by, now)).await
     }
 
     async fn grant(&self, family: FamilyId, now: Timestamp) -> Result<Option<Grant>, Error> {
-        Ok(self.live_grant(family, now)?.map(|(grant, _)| grant))
+        let records = &self.writer.beside.records;
+        let grant = records.grant(family, || {
+            let marking = Marking { store: self, marks: RefCell::default() };
+            let found = marking.live_grant(family, now)?;
+            Ok(found.map(|(grant, _)| (grant, marking.marks.into_inner())))
+        })?;
+        Ok(grant.filter(|grant| grant.session.is_alive(now)))
     }
 }

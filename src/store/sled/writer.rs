@@ -24,7 +24,7 @@ use std::{
 use tokio::sync::{Notify, mpsc as jobs, oneshot, watch};
 
 use super::{acknowledged::Acknowledged, batch::Batch, compaction::Mirror, keys, records::Records, snapshot::Snapshots, txn::Txn};
-use crate::{core::Error, store::OnDisk};
+use crate::core::Error;
 
 /// How many steps may wait. More are shed.
 const QUEUE: usize = 4096;
@@ -294,25 +294,6 @@ impl Writer {
             (answer, wrote)
         }))?;
         self.shared.answer(answer).await?
-    }
-
-    /// Runs a step that owes nobody a call, and says when what it wrote is on disk. Every step after it sees it, and is on disk no sooner.
-    pub(super) async fn begin<T, F>(&self, step: F) -> Result<(T, OnDisk), Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
-    {
-        let ((reply, begun), (written, on_disk)) = (oneshot::channel(), oneshot::channel());
-        self.submit(Box::new(move |batch| {
-            let Done { outcome, newly_owed, wrote } = Done::by(step, batch);
-            debug_assert_eq!(newly_owed, 0, "nobody would be told of them");
-            // Whoever asked may have gone, and then does not wait either.
-            let _ = reply.send(outcome);
-            (Box::new(move |synced| drop(written.send(synced))), wrote)
-        }))?;
-        let value = self.shared.answer(begun).await??;
-        let shared = Arc::clone(&self.shared);
-        Ok((value, Box::pin(async move { shared.answer(on_disk).await? })))
     }
 
     /// Runs something between two steps that is none, and waits until what came before it is on disk.

@@ -1,16 +1,19 @@
 //! Authorization codes.
 
-use supos_auth::core::{Error, ids::FamilyId, model::Family};
+use supos_auth::{
+    core::{Error, ids::FamilyId, model::Family},
+    store::{OneUse, Refresher, Rotation},
+};
 
 use crate::{
     database::Db,
-    scene::{CODE_LIFETIME, Scene, app, at, before, code, new_hash, purge, session},
+    scene::{CODE_LIFETIME, GRACE, Scene, app, at, before, code, new_hash, purge, session},
 };
 
 pub(crate) async fn a_code_is_redeemed_for_the_family_that_it_stands_for(db: Db) {
     let scene = Scene::new(&db).await;
     let (first, second) = (scene.code(at(1)).await, scene.code(at(1)).await);
-    let granted = scene.store.redeem_code(&first, &scene.app.id, "/bye?x=1".to_owned(), at(2)).await.unwrap();
+    let granted = scene.store.redeem_code(&first, &scene.app.id, "/bye?x=1".to_owned(), None, at(2)).await.unwrap();
     let family = Family {
         app: scene.app.id.clone(),
         incarnation: scene.app.incarnation,
@@ -54,11 +57,36 @@ pub(crate) async fn a_code_works_once_and_its_second_use_ends_what_the_first_gav
     assert!(scene.is_signed_in(&scene.session, at(3)).await);
 }
 
+pub(crate) async fn what_a_step_is_done_by_is_used_up_whatever_comes_of_it(db: Db) {
+    let scene = Scene::new(&db).await;
+    let (code, family) = (scene.code(at(1)).await, scene.family(at(1)).await);
+    let new_use = || OneUse { hash: new_hash(), until: at(100) };
+    let redeem = async |code, using| scene.store.redeem_code(&code, &scene.app.id, "/out".to_owned(), Some(using), at(2)).await;
+    let rotate = async |generation, using| {
+        let rotation = Rotation { family, generation, grace: GRACE };
+        scene.store.rotate_refresh_token(rotation, Refresher::App(scene.app.id.clone()), Some(using), at(2)).await
+    };
+    let refused = new_use();
+    assert_eq!(redeem(new_hash(), refused).await, Err(Error::CodeRefused));
+    assert_eq!(redeem(code, refused).await, Err(Error::CredentialRefused), "a refusal uses it up, too");
+    let first = new_use();
+    let granted = redeem(code, first).await.expect("the refusal before has used the code up");
+    assert_eq!(redeem(code, first).await, Err(Error::CredentialRefused));
+    assert_eq!(rotate(0, first).await, Err(Error::CredentialRefused), "whatever it is used for");
+    assert_eq!(scene.store.use_once(first).await, Ok(false));
+    assert!(scene.is_good(granted.family_id, at(2)).await, "what was refused is no second use of the code");
+    let second = new_use();
+    rotate(0, second).await.unwrap();
+    assert_eq!(rotate(1, second).await, Err(Error::CredentialRefused));
+    assert_eq!(scene.store.grant(family, at(2)).await.unwrap().unwrap().family.generation, 1);
+    assert_eq!(redeem(code, new_use()).await, Err(Error::CodeReplayed));
+}
+
 pub(crate) async fn a_try_by_another_app_changes_nothing(db: Db) {
     let scene = Scene::new(&db).await;
     let other = scene.app("other").await;
     let code = scene.code(at(1)).await;
-    let steal = async || scene.store.redeem_code(&code, &other.id, "/out".to_owned(), at(2)).await;
+    let steal = async || scene.store.redeem_code(&code, &other.id, "/out".to_owned(), None, at(2)).await;
     assert_eq!(steal().await, Err(Error::CodeRefused));
     let granted = scene.redeem(&code, at(2)).await.expect("a try by another app used the code up");
     assert_eq!(steal().await, Err(Error::CodeRefused));

@@ -8,7 +8,7 @@ use supos_auth::{
         model::{App, Authority, Grant, Link, LinkOrigin, User},
         usage::{AppUsage, Count},
     },
-    store::{Kept, MAX_PENDING, MAX_PENDING_OF_NETWORK, NewPassword, Refresher, Rotation},
+    store::{Kept, MAX_PENDING, MAX_PENDING_OF_NETWORK, NewPassword, OneUse, Refresher, Rotation},
 };
 use tokio::task::JoinSet;
 
@@ -70,7 +70,7 @@ pub(crate) async fn race_for_codes(db: Db, rounds: usize) {
         let outcomes = race(scene.handles(), CALLERS, |store, number| {
             // Some of them are another app.
             let app = if number % 8 == 7 { app_id("other") } else { scene.app.id.clone() };
-            async move { store.redeem_code(&code, &app, "/out".to_owned(), at(2)).await }
+            async move { store.redeem_code(&code, &app, "/out".to_owned(), None, at(2)).await }
         })
         .await;
         assert_eq!(count(&outcomes), 1, "{outcomes:?}");
@@ -100,7 +100,7 @@ pub(crate) async fn race_for_refresh(db: Db, rounds: usize) {
         let generation = scene.store.grant(family, at(1)).await.unwrap().unwrap().family.generation;
         let outcomes = race(scene.handles(), CALLERS, |store, _| {
             let (rotation, by) = (Rotation { family, generation, grace: GRACE }, Refresher::App(scene.app.id.clone()));
-            async move { store.rotate_refresh_token(rotation, by, at(1)).await }
+            async move { store.rotate_refresh_token(rotation, by, None, at(1)).await }
         })
         .await;
         for outcome in outcomes {
@@ -119,7 +119,7 @@ pub(crate) async fn a_refresh_token_used_by_many_at_once_works_once_where_there_
         let outcomes = race(scene.handles(), CALLERS, |store, _| {
             let (rotation, by) =
                 (Rotation { family, generation: 0, grace: std::time::Duration::ZERO }, Refresher::App(scene.app.id.clone()));
-            async move { store.rotate_refresh_token(rotation, by, at(1)).await }
+            async move { store.rotate_refresh_token(rotation, by, None, at(1)).await }
         })
         .await;
         assert_eq!(count(&outcomes), 1, "{outcomes:?}");
@@ -136,7 +136,8 @@ pub(crate) async fn race_to_use_once(db: Db, rounds: usize) {
     let [store, other] = open_two(&db).await;
     for _ in 0..rounds {
         let hash = new_hash();
-        let outcomes = race([&store, &other], CALLERS, |store, _| async move { store.use_once(hash, at(1000)).await }).await;
+        let outcomes =
+            race([&store, &other], CALLERS, |store, _| async move { store.use_once(OneUse { hash, until: at(1000) }).await }).await;
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == Ok(true)).count(), 1);
     }
 }
@@ -160,10 +161,10 @@ pub(crate) async fn a_sign_out_beside_redeeming_and_refreshing_leaves_nothing_al
                     return Ok(None);
                 }
                 Ok(match number % 3 {
-                    0 => store.redeem_code(&spare, &app, "/out".to_owned(), at(2)).await.ok().map(|grant| grant.family_id),
+                    0 => store.redeem_code(&spare, &app, "/out".to_owned(), None, at(2)).await.ok().map(|grant| grant.family_id),
                     1 => {
                         let rotation = Rotation { family, generation: 0, grace: GRACE };
-                        store.rotate_refresh_token(rotation, Refresher::App(app), at(2)).await.ok().map(|grant| grant.family_id)
+                        store.rotate_refresh_token(rotation, Refresher::App(app), None, at(2)).await.ok().map(|grant| grant.family_id)
                     }
                     _ => {
                         let _ = store.create_code(new_hash(), code(&record, session, at(2)), at(2)).await;

@@ -17,7 +17,7 @@ use supos_auth::{
         model::{App, User},
         secret::BearerHash,
     },
-    store::{Kept, NewPassword, Refresher, Rotation},
+    store::{Kept, NewPassword, OneUse, Refresher, Rotation},
 };
 
 use crate::{
@@ -172,7 +172,7 @@ impl Pair {
         let app = app.map_or_else(|| self.model.codes[at].record.app.clone(), |app| app_id(&name(app)));
         let expected = self.model.redeem(at, app.as_str(), place);
         let uri = PLACES[place].0.replace("{app}", app.as_str());
-        let said = self.store.redeem_code(&self.model.codes[at].hash, &app, uri, self.model.now).await;
+        let said = self.store.redeem_code(&self.model.codes[at].hash, &app, uri, None, self.model.now).await;
         same(&said, &expected);
         if let (Ok(granted), Ok(family)) = (said, expected) {
             assert_eq!(*granted.family, self.model.families[family].record);
@@ -278,7 +278,7 @@ impl Pair {
                     }
                 };
                 let rotation = Rotation { family: self.families[at], generation, grace: GRACE };
-                let said = self.store.rotate_refresh_token(rotation, by, now).await;
+                let said = self.store.rotate_refresh_token(rotation, by, None, now).await;
                 same(&said, &expected);
                 if let Ok(granted) = said {
                     assert_eq!(*granted.family, self.model.families[at].record);
@@ -288,7 +288,7 @@ impl Pair {
                 let hash = BearerHash::of_sign_in(&what.to_string());
                 let until = now.after(Duration::from_millis(after));
                 let first = self.model.use_once(hash, until);
-                assert_eq!(self.store.use_once(hash, until).await.unwrap(), first);
+                assert_eq!(self.store.use_once(OneUse { hash, until }).await.unwrap(), first);
             }
             Step::Settle(index) => {
                 let owed = self.store.logouts(false, None, None, 1000).await.unwrap();

@@ -62,7 +62,7 @@ pub(crate) async fn with_no_grace_a_token_works_once(db: Db) {
     let family = scene.family(at(0)).await;
     let rotate = async || {
         let rotation = Rotation { family, generation: 0, grace: Duration::ZERO };
-        scene.store.rotate_refresh_token(rotation, Refresher::App(scene.app.id.clone()), at(1)).await
+        scene.store.rotate_refresh_token(rotation, Refresher::App(scene.app.id.clone()), None, at(1)).await
     };
     rotate().await.unwrap();
     assert_eq!(rotate().await, Err(Error::RefreshTokenReplayed));
@@ -85,7 +85,7 @@ pub(crate) async fn a_refresh_by_somebody_else_is_refused_and_ends_nothing(db: D
     let other = scene.app("other").await;
     let (family, sibling) = (scene.family(at(0)).await, scene.family(at(0)).await);
     let rotate = async |generation, by| -> Result<Grant, Error> {
-        scene.store.rotate_refresh_token(Rotation { family, generation, grace: GRACE }, by, at(1)).await
+        scene.store.rotate_refresh_token(Rotation { family, generation, grace: GRACE }, by, None, at(1)).await
     };
     rotate(0, Refresher::App(scene.app.id.clone())).await.unwrap();
     rotate(1, Refresher::Family(family)).await.expect("an access token of the family is enough");
@@ -101,7 +101,8 @@ pub(crate) async fn an_app_can_insist_on_its_own_credential(db: Db) {
     let scene = Scene::new(&db).await;
     let family = scene.family(at(0)).await;
     scene.store.update_app(&scene.app.id, change(|app: &mut App| app.refresh_requires_app_credential = true)).await.unwrap();
-    let rotate = async |generation, by| scene.store.rotate_refresh_token(Rotation { family, generation, grace: GRACE }, by, at(1)).await;
+    let rotate =
+        async |generation, by| scene.store.rotate_refresh_token(Rotation { family, generation, grace: GRACE }, by, None, at(1)).await;
     rotate(0, Refresher::App(scene.app.id.clone())).await.unwrap();
     rotate(1, Refresher::App(scene.app.id.clone())).await.unwrap();
     for generation in 0..4 {

@@ -29,7 +29,7 @@ async fn many_families(scene: &Scene, session: &Session, number: usize) -> Vec<F
         let (hash, code, app) = (new_hash(), code(&scene.app, session.id, at(1)), scene.app.id.clone());
         async move {
             store.create_code(hash, code, at(1)).await?;
-            store.redeem_code(&hash, &app, format!("/out?{number}"), at(1)).await
+            store.redeem_code(&hash, &app, format!("/out?{number}"), None, at(1)).await
         }
     });
     made.await.into_iter().map(|grant| grant.unwrap().family_id).collect()
@@ -259,9 +259,9 @@ pub(crate) async fn an_app_whose_family_was_ended_by_a_replay_is_told_too(db: Db
     let rotation = |generation| supos_auth::store::Rotation { family: by_refresh, generation, grace: GRACE };
     let by = || supos_auth::store::Refresher::App(other.id.clone());
     for generation in 0..2 {
-        scene.store.rotate_refresh_token(rotation(generation), by(), at(2)).await.unwrap();
+        scene.store.rotate_refresh_token(rotation(generation), by(), None, at(2)).await.unwrap();
     }
-    assert_eq!(scene.store.rotate_refresh_token(rotation(0), by(), at(2)).await, Err(Error::RefreshTokenReplayed));
+    assert_eq!(scene.store.rotate_refresh_token(rotation(0), by(), None, at(2)).await, Err(Error::RefreshTokenReplayed));
     assert_eq!(scene.told().await, [], "the session has not ended");
     scene.store.end_session(scene.session.id, at(3)).await.unwrap();
     let expected = [("other", "https://other.example/bye"), ("shop", "https://shop.example/out")];

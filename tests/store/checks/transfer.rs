@@ -11,7 +11,7 @@ use supos_auth::{
         seal::Sealed,
         usage::{AppUsage, Count},
     },
-    store::{Identity, Origin, TRANSFER_BATCH, record::Record},
+    store::{Identity, OneUse, Origin, TRANSFER_BATCH, record::Record},
 };
 use tokio::sync::mpsc;
 
@@ -72,7 +72,8 @@ async fn fill(scene: &Scene) {
     store.register_authority(waiting("w", "n", at(1)), at(1)).await.unwrap();
     let link = Link { user: scene.user.id, origin: LinkOrigin::Name, created_at: at(1) };
     store.link_user(authority.id, "subject".to_owned(), link).await.unwrap();
-    race(scene.handles(), TRANSFER_BATCH + 10, |store, _| async move { store.use_once(new_hash(), at(500)).await }).await;
+    race(scene.handles(), TRANSFER_BATCH + 10, |store, _| async move { store.use_once(OneUse { hash: new_hash(), until: at(500) }).await })
+        .await;
     store.set_identity(Identity { origin: Origin::Production, root: Sealed::from_bytes(vec![4; 40]) }).await.unwrap();
 }
 
@@ -181,7 +182,7 @@ pub(crate) async fn a_store_that_was_never_used_is_empty(db: Db) {
     store.probe().await.unwrap();
     assert!(store.is_empty().await.unwrap());
     assert_eq!(export(&store).await, []);
-    store.use_once(new_hash(), at(1)).await.unwrap();
+    store.use_once(OneUse { hash: new_hash(), until: at(1) }).await.unwrap();
     assert!(!store.is_empty().await.unwrap());
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use supos_auth::{
     core::{Error, clock::Timestamp, model::SigningKey, seal::Sealed},
-    store::{Identity, Kept, Origin},
+    store::{Identity, Kept, OneUse, Origin},
 };
 
 use crate::{
@@ -15,15 +15,15 @@ use crate::{
 pub(crate) async fn what_was_used_stays_used_for_as_long_as_was_said(db: Db) {
     let store = db.open().await;
     let (hash, other) = (new_hash(), new_hash());
-    assert_eq!(store.use_once(hash, at(10)).await, Ok(true));
-    assert_eq!(store.use_once(hash, at(20)).await, Ok(false));
-    assert_eq!(store.use_once(other, at(30)).await, Ok(true), "another value");
+    assert_eq!(store.use_once(OneUse { hash, until: at(10) }).await, Ok(true));
+    assert_eq!(store.use_once(OneUse { hash, until: at(20) }).await, Ok(false));
+    assert_eq!(store.use_once(OneUse { hash: other, until: at(30) }).await, Ok(true), "another value");
     purge(&store, before(at(10))).await;
     purge(&store, at(10)).await;
-    assert_eq!(store.use_once(hash, at(20)).await, Ok(false), "a purge took it before its time");
+    assert_eq!(store.use_once(OneUse { hash, until: at(20) }).await, Ok(false), "a purge took it before its time");
     purge(&store, at(29)).await;
-    assert_eq!(store.use_once(other, at(40)).await, Ok(false));
-    assert_eq!(store.use_once(hash, at(40)).await, Ok(true), "a purge left it behind");
+    assert_eq!(store.use_once(OneUse { hash: other, until: at(40) }).await, Ok(false));
+    assert_eq!(store.use_once(OneUse { hash, until: at(40) }).await, Ok(true), "a purge left it behind");
 }
 
 pub(crate) fn key(kid: &str, activates_at: Timestamp) -> SigningKey {
@@ -86,7 +86,7 @@ pub(crate) async fn how_long_a_purge_is_overdue_is_known(db: Db) {
     let store = db.open().await;
     assert_eq!(store.overdue(at(100)).await, Ok(Duration::ZERO), "nothing is there");
     for until in [at(30), at(5), at(200)] {
-        store.use_once(new_hash(), until).await.unwrap();
+        store.use_once(OneUse { hash: new_hash(), until }).await.unwrap();
     }
     assert_eq!(store.overdue(at(5)).await, Ok(Duration::ZERO));
     assert_eq!(store.overdue(at(65)).await, Ok(Duration::from_mins(1)), "the oldest counts");
@@ -99,7 +99,7 @@ pub(crate) async fn a_purge_takes_what_has_ended_in_small_batches_and_nothing_th
     let family = scene.family(at(0)).await;
     // So much that no single step may take it all: others would have to wait for it.
     for _ in 0..700 {
-        scene.store.use_once(new_hash(), at(5)).await.unwrap();
+        scene.store.use_once(OneUse { hash: new_hash(), until: at(5) }).await.unwrap();
     }
     let idle_end = at(0).after(IDLE);
     scene.rotate(family, 0, before(idle_end)).await.unwrap();
