@@ -38,16 +38,36 @@ const BATCH: usize = LEAF * 16;
 /// How many batches are copied pass by pass before the next ones: enough that what the passes leave behind fills segments of sled's log
 /// of its own, which are used again as a whole.
 const WINDOW: usize = 64;
+const MIB: u64 = 1024 * 1024;
 /// Up to how many bytes it is not looked at all.
-const SMALL: u64 = 32 * 1024 * 1024;
+const SMALL: u64 = 32 * MIB;
 /// How many more keys than half of those that there were have to be written before it is looked again.
 const WRITES: u64 = 100_000;
-/// After how long it is looked again all the same.
+/// After how long it is looked again all the same, and no sooner where copying has failed.
 const LOOK_AFTER: Duration = Duration::from_mins(10);
+/// How much room there has to be besides what new files take: what is copied is written more than once, and the old log goes on.
+const SPARE: u64 = 64 * MIB;
+/// How much room copying leaves. It is the service that needs it then: a log that cannot be written ends the process.
+const LEFT: u64 = SPARE / 4;
 
 /// About how many bytes new files take for so many bytes of keys and values.
 const fn needed(bytes: u64) -> u64 {
     bytes + bytes / 4
+}
+
+/// Refuses when the disk has less room than so many bytes.
+fn check_room(folder: &Path, bytes: u64) -> Result<(), Error> {
+    let disk = rustix::fs::statvfs(folder).map_err(|error| io_error("cannot see how much room there is for", folder, &error.into()))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free >= bytes {
+        return Ok(());
+    }
+    Err(Error::StoreUnavailable(format!(
+        "the disk of {} has {} MiB of room, and copying needs {} MiB. Make room: until there is some, the store only grows",
+        folder.display(),
+        free / MIB,
+        bytes.div_ceil(MIB)
+    )))
 }
 
 /// What was found when it was looked last.
@@ -58,12 +78,15 @@ struct Looked {
     keys: u64,
     /// How many had been written.
     written: u64,
+    /// Whether copying has failed then.
+    failed: bool,
 }
 
 impl Looked {
     /// Whether so much may have changed since that it is worth it to look again.
     fn is_old(&self, written: u64) -> bool {
-        written - self.written >= self.keys / 2 + WRITES || self.at.elapsed() >= LOOK_AFTER
+        let much_written = written - self.written >= self.keys / 2 + WRITES;
+        (much_written && !self.failed) || self.at.elapsed() >= LOOK_AFTER
     }
 }
 
@@ -222,22 +245,52 @@ impl SledStore {
         }
         let tree = self.tree();
         let (keys, live) = blocking(move || count(&tree)).await?;
-        *looked = Some(Looked { at: Instant::now(), keys, written });
+        *looked = Some(Looked { at: Instant::now(), keys, written, failed: false });
         if bytes <= 2 * needed(live) {
             return Ok(space);
         }
-        tracing::info!(bytes, live, "the store takes much more room than it needs: compacting it");
-        let copied = self.copy_all().await;
-        self.writer.beside.mirror.set(None);
+        let copied = async {
+            check_room(&self.folder, needed(live) + SPARE)?;
+            tracing::info!(bytes, live, "the store takes much more room than it needs: compacting it");
+            self.copy_all().await
+        }
+        .await;
+        if let Some(looked) = looked.as_mut() {
+            looked.failed = copied.is_err();
+        }
         copied?;
         let after = size(&self.folder.join(STORE));
         tracing::info!(before = bytes, after, "the store is compacted");
         Ok(Space { bytes: after, given_back: Some(bytes.saturating_sub(after)) })
     }
 
+    /// Copies everything into new files, and puts them in force. When that fails nothing is left of them: where the disk is full, the log of
+    /// the old ones needs their room at once.
     async fn copy_all(&self) -> Result<(), Error> {
-        let folder = self.folder.clone();
-        let copy = blocking(move || Copy::begin(&folder)).await?;
+        let (folder, path) = (self.folder.clone(), self.folder.join(COPY));
+        let copied = match blocking(move || Copy::begin(&folder)).await {
+            Err(error) => Err(error),
+            Ok(copy) => {
+                let (beside, db) = (self.writer.beside.clone(), copy.db.clone());
+                let copied = self.copy_to(copy).await;
+                // sled writes once more for whoever lets go of its files last, and panics where that fails: nobody else is to be ended by it.
+                let let_go = move || {
+                    beside.mirror.set(None);
+                    drop(db);
+                    Ok(())
+                };
+                copied.and(blocking(let_go).await)
+            }
+        };
+        if copied.is_err()
+            && let Err(error) = blocking(move || remove(&path)).await
+        {
+            tracing::warn!("a copy that is worth nothing is left, until the next start or the next copy: {error}");
+        }
+        copied
+    }
+
+    async fn copy_to(&self, copy: Copy) -> Result<(), Error> {
         let to: sled::Tree = (*copy.db).clone();
         let (beside, tree) = (self.writer.beside.clone(), to.clone());
         self.writer.between_steps(move |_| (beside.mirror.set(Some(tree)), Wrote::Nothing)).await?;
@@ -267,10 +320,10 @@ impl SledStore {
     async fn copy_window(&self, to: &sled::Tree, begin: &[u8], pass: Pass, batches: usize) -> Result<Option<Vec<u8>>, Error> {
         let mut end = begin.to_vec();
         for _ in 0..batches {
-            let (to, beside, after) = (to.clone(), self.writer.beside.clone(), end.clone());
+            let (to, beside, after, folder) = (to.clone(), self.writer.beside.clone(), end.clone(), self.folder.clone());
             let some = move |from: &sled::Tree| {
                 let copied = match beside.mirror.get() {
-                    Some(_) => copy_some(from, &to, &after, pass),
+                    Some(_) => check_room(&folder, LEFT).and_then(|()| copy_some(from, &to, &after, pass)),
                     None => Err(Error::StoreUnavailable("a step could not be written to the copy".into())),
                 };
                 (copied, Wrote::Nothing)

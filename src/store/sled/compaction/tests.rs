@@ -80,7 +80,6 @@ async fn everything_moves_to_new_files_while_steps_go_on() {
         [100_000, 200_000].map(|first| (first, tokio::spawn(come_and_go(Arc::clone(&store), Arc::clone(&stop), first, |_| ())))).into();
     for _ in 0..2 {
         store.copy_all().await.unwrap();
-        store.writer.beside.mirror.set(None);
     }
     stop.store(true, Ordering::Relaxed);
     let mut ends = Vec::new();
@@ -125,6 +124,47 @@ async fn a_copy_that_was_not_finished_is_worth_nothing_and_one_that_was_is_in_fo
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn nothing_is_left_of_a_copy_that_fails_and_the_store_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(SledStore::open(folder.path()).unwrap());
+    for begin in (0..9000).step_by(1000) {
+        store.create_users((begin..begin + 1000).map(|number| user(number * 2)).collect()).await.unwrap();
+    }
+    let copying = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.copy_all().await }
+    });
+    // As when a step cannot be written to the copy.
+    let mirror = &store.writer.beside.mirror;
+    while mirror.get().is_none() {
+        assert!(!copying.is_finished(), "it has copied everything already");
+        tokio::task::yield_now().await;
+    }
+    mirror.set(None);
+    copying.await.unwrap().unwrap_err();
+    assert_eq!(names(folder.path()), ["lock", "store"]);
+    store.create_users(vec![user(100_000)]).await.unwrap();
+    store.copy_all().await.unwrap();
+    check(&store, 17_998, 17_999).await;
+    check(&store, 100_000, 100_001).await;
+}
+
+#[test]
+fn nothing_is_copied_where_there_is_no_room_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    check_room(folder.path(), 0).unwrap();
+    let refused = check_room(folder.path(), u64::MAX).unwrap_err().to_string();
+    assert!(refused.contains("MiB of room") && refused.contains("Make room"), "{refused}");
+}
+
+#[test]
+fn it_is_not_looked_again_soon_after_copying_has_failed_however_much_is_written() {
+    let looked = |failed| Looked { at: Instant::now(), keys: 0, written: 0, failed };
+    assert!(looked(false).is_old(WRITES) && !looked(false).is_old(WRITES - 1));
+    assert!(!looked(true).is_old(u64::MAX));
+}
+
 const FOLDER: &str = "SUPOS_AUTH_TEST_COMPACTED_FOLDER";
 const FIRST: &str = "SUPOS_AUTH_TEST_FIRST_USER";
 
@@ -139,7 +179,6 @@ async fn moves_until_it_is_killed() {
     tokio::spawn(come_and_go(Arc::clone(&store), Arc::default(), first, say));
     loop {
         store.copy_all().await.unwrap();
-        store.writer.beside.mirror.set(None);
     }
 }
 
