@@ -192,6 +192,9 @@ fn copy_some(from: &sled::Tree, to: &sled::Tree, after: &[u8], pass: Pass) -> Re
 /// New files, and their folder.
 struct Copy {
     db: sled::Db,
+    /// The one that sled writes its log to, open from the beginning: what the kernel could not write it says once to each who has the file
+    /// open then, and to nobody who opens it later. sled may have been told, and goes on.
+    file: File,
     path: PathBuf,
 }
 
@@ -199,35 +202,35 @@ impl Copy {
     fn begin(folder: &Path) -> Result<Self, Error> {
         settle(folder)?;
         let path = folder.join(COPY);
-        Ok(Self { db: open_files(&path)?, path })
+        let db = open_files(&path)?;
+        let log = path.join("db");
+        let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
+        Ok(Self { db, file, path })
     }
 
     /// Brings to disk what has been copied.
-    fn sync(&self) -> Result<File, Error> {
+    fn sync(&self) -> Result<(), Error> {
         self.db.flush().map_err(unavailable)?;
-        let log = self.path.join("db");
-        let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
-        file.sync_all().map_err(|error| io_error("cannot sync", &log, &error))?;
-        Ok(file)
+        self.file.sync_all().map_err(|error| io_error("cannot sync the log in", &self.path, &error))
     }
 
     /// Puts the new files in force. To be called between two steps. Whether it failed before that or after makes a difference: after it,
     /// nobody knows which files the next start finds.
     fn put_in_force(self, folder: &Path) -> (Result<(), Error>, Wrote) {
         let prepare = || {
-            let file = self.sync()?;
+            self.sync()?;
             let acknowledged = Acknowledged::open(&self.path.join("acknowledged"), &self.db)?;
             sync(&self.path.join("conf"))?;
             sync(&self.path)?;
             let next = folder.join(NEXT);
             fs::rename(&self.path, &next).map_err(|error| io_error("cannot rename", &self.path, &error))?;
-            Ok((file, acknowledged))
+            Ok(acknowledged)
         };
         match prepare() {
             Err(error) => (Err(error), Wrote::Nothing),
-            Ok((file, acknowledged)) => match sync(folder) {
+            Ok(acknowledged) => match sync(folder) {
                 Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
-                Ok(()) => (Ok(()), Wrote::Moved(Box::new(Files { db: self.db, file, acknowledged }))),
+                Ok(()) => (Ok(()), Wrote::Moved(Box::new(Files { db: self.db, file: self.file, acknowledged }))),
             },
         }
     }
@@ -305,7 +308,7 @@ impl SledStore {
             }
         }
         // Most of it goes to disk here, while steps go on, and what little comes after it between two of them.
-        let copy = blocking(move || copy.sync().map(|_| copy)).await?;
+        let copy = blocking(move || copy.sync().map(|()| copy)).await?;
         let (folder, beside) = (self.folder.clone(), self.writer.beside.clone());
         let put_in_force = move |_: &sled::Tree| match beside.mirror.get() {
             Some(_) => copy.put_in_force(&folder),
