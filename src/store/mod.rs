@@ -450,7 +450,8 @@ pub trait Maintenance {
         Ok(None)
     }
 
-    /// The latest time that [`Maintenance::purge`] was told, as far as this store keeps it.
+    /// The latest time that [`Maintenance::purge`] was told, as far as this store keeps it. A time that is more than
+    /// [`MOST_SET_BACK`](crate::core::clock::MOST_SET_BACK) before it takes its place: the clock was wrong then.
     async fn latest(&self) -> Result<Timestamp, Error> {
         Ok(Timestamp::default())
     }

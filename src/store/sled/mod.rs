@@ -35,7 +35,11 @@ use self::{
     writer::{Current, Files, Writer, in_force},
 };
 use super::{ENDED_AT_ONCE, Identity, Maintenance, SigningKeyStore, Space, Store, newest_signing_key};
-use crate::core::{Error, clock::Timestamp, model::SigningKey};
+use crate::core::{
+    Error,
+    clock::{MOST_SET_BACK, Timestamp},
+    model::SigningKey,
+};
 
 /// The format of the records. A store of an older one is brought to it, one of a newer one is refused.
 const FORMAT: u32 = 2;
@@ -364,7 +368,8 @@ impl Maintenance for SledStore {
                     txn.remove(&at);
                 }
             }
-            if txn.get::<Timestamp>(keys::LATEST)?.is_none_or(|latest| latest < now) {
+            // A clock that was far ahead and was set right is not waited for when it comes near what it showed then.
+            if txn.get::<Timestamp>(keys::LATEST)?.is_none_or(|latest| latest < now || latest.since(now) > MOST_SET_BACK) {
                 txn.put(keys::LATEST, &now)?;
             }
             Ok(looked_at)
@@ -406,3 +411,6 @@ impl Maintenance for SledStore {
         self.run(|_| Ok(())).await
     }
 }
+
+#[cfg(test)]
+mod tests;
