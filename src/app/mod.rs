@@ -114,6 +114,10 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
             Ok(Err(error)) => error,
             Ok(Ok(())) | Err(_) => "a listener has ended by itself".into(),
         }),
+        // None of it ever ends. Without it the service would seem well, and remove nothing, tell nobody, or sign with a key that is too old.
+        Some(_) = background.join_next() => {
+            Err("what the service does in the background has ended by itself, see above; start the service anew, and report it".into())
+        }
     };
     background.shutdown().await;
     health.stop().await;
