@@ -53,6 +53,8 @@ const LOCK: &str = "lock";
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How many expiries one purge looks at.
 const PURGE_BATCH: usize = 256;
+/// When a record that could not be read, and whose time has come, is looked at again.
+const UNREADABLE_AGAIN: Duration = Duration::from_hours(1);
 
 /// A store in a folder of this machine.
 #[derive(Debug)]
@@ -358,18 +360,24 @@ impl Maintenance for SledStore {
                 txn.remove(expiry);
                 // One that cannot be read must not keep all others from being purged.
                 if let Err(error) = sessions::expire(txn, keys::expiring(expiry), now, &mut room) {
-                    tracing::error!("a record whose time has come is left where it is: {error}");
+                    tracing::error!("a record whose time has come is left where it is, and looked at again in an hour: {error}");
+                    txn.put_raw(&keys::expiry(now.after(UNREADABLE_AGAIN), keys::expiring(expiry)), Vec::new());
                 }
             }
             for key in txn.keys(keys::SIGNING_KEYS) {
                 let at = key?;
-                let key: Option<SigningKey> = txn.get(&at)?;
-                if key.is_some_and(|key| key.forgotten_at.is_some_and(|forgotten_at| forgotten_at <= now)) {
-                    txn.remove(&at);
+                match txn.get::<SigningKey>(&at) {
+                    Ok(Some(key)) if key.forgotten_at.is_some_and(|forgotten_at| forgotten_at <= now) => txn.remove(&at),
+                    Ok(_) => {}
+                    Err(error) => tracing::error!("a signing key is left where it is: {error}"),
                 }
             }
+            let latest = txn.get::<Timestamp>(keys::LATEST).unwrap_or_else(|error| {
+                tracing::error!("the time when the service last ran is noted anew: {error}");
+                None
+            });
             // A clock that was far ahead and was set right is not waited for when it comes near what it showed then.
-            if txn.get::<Timestamp>(keys::LATEST)?.is_none_or(|latest| latest < now || latest.since(now) > MOST_SET_BACK) {
+            if latest.is_none_or(|latest| latest < now || latest.since(now) > MOST_SET_BACK) {
                 txn.put(keys::LATEST, &now)?;
             }
             Ok(looked_at)

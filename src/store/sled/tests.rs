@@ -1,7 +1,75 @@
 use super::*;
+use crate::{
+    core::{
+        ids::{AppId, Incarnation, LogoutId, SessionId, UserId},
+        logouts::OwedLogout,
+        model::{Session, User},
+        rights::Rights,
+        secret::BearerHash,
+    },
+    store::{LogoutStore as _, SessionStore as _, Transfer as _, record::Record},
+};
+
+/// What is no record of any kind.
+const UNREADABLE: &[u8] = &[0xc1];
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000).after(Duration::from_secs(seconds))
+}
+
+fn user() -> User {
+    User {
+        id: UserId::from_bytes([1; 16]),
+        name: "somebody".into(),
+        person_code: String::new(),
+        company_code: String::new(),
+        account_type: 0,
+        enabled: true,
+        password_hash: None,
+        password_change_required: false,
+        created_at: at(0),
+        updated_at: at(0),
+        rights: Rights::default(),
+    }
+}
+
+fn session(number: u8) -> Session {
+    Session {
+        id: SessionId::from_bytes([number; 16]),
+        user: user().id,
+        ticket: BearerHash::of_ticket(&number.to_string()),
+        created_at: at(0),
+        last_used_at: at(0),
+        expires_at: at(100),
+        idle_lifetime: Duration::from_secs(100),
+        next_family: 0,
+        authority: None,
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_looked_at_again_and_keeps_nothing_else_from_being_purged() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStore::open(folder.path()).unwrap();
+    let (broken, other) = (session(1), session(2));
+    let sessions = [&broken, &other].map(|session| Record::Session(session.clone()));
+    store.import([vec![Record::User(user())], sessions.into()].concat()).await.unwrap();
+    let key = keys::session(broken.id);
+    let good = store.tree().insert(&key, UNREADABLE).unwrap().unwrap();
+    let signing_key = keys::signing_key("broken");
+    for key in [signing_key.as_slice(), keys::LATEST] {
+        store.tree().insert(key, UNREADABLE).unwrap();
+    }
+
+    assert_eq!(store.purge(at(200)).await, Ok(2));
+    assert_eq!(store.session(other.id).await, Ok(None));
+    assert_eq!(store.latest().await, Ok(at(200)));
+    assert!(store.tree().contains_key(&signing_key).unwrap());
+    assert_eq!(store.purge(at(200)).await, Ok(0), "it is looked at again at once, over and over");
+
+    store.tree().insert(&key, good).unwrap();
+    assert_eq!(store.purge(at(200).after(Duration::from_hours(2))).await, Ok(1));
+    assert_eq!(store.session(broken.id).await, Ok(None), "it is left for ever");
 }
 
 #[tokio::test]
@@ -12,4 +80,27 @@ async fn the_latest_time_goes_back_with_a_clock_that_was_far_ahead_and_with_no_o
         store.purge(now).await.unwrap();
         assert_eq!(store.latest().await, Ok(latest));
     }
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_be_read_keeps_no_other_from_being_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStore::open(folder.path()).unwrap();
+    let owed = [0, 1, 1_000_000].map(|seconds| OwedLogout {
+        id: LogoutId::at(at(seconds)).unwrap(),
+        app: AppId::new("shop").unwrap(),
+        incarnation: Incarnation::from_bytes([1; 16]),
+        uri: "https://app.example/logout".into(),
+        user: user().id,
+        session: session(1).id,
+        created_at: at(seconds),
+        next_try_at: at(seconds),
+        tries: 0,
+        last_error: String::new(),
+        given_up_at: None,
+    });
+    store.import(owed.iter().cloned().map(Record::OwedLogout).collect()).await.unwrap();
+    store.tree().insert(keys::owed(owed[0].id), UNREADABLE).unwrap();
+    assert_eq!(store.give_up_logouts(at(1_000_000)).await, Ok(vec![owed[1].clone()]));
+    assert_eq!(store.give_up_logouts(at(1_000_000)).await, Ok(vec![]));
 }
