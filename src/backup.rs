@@ -15,7 +15,7 @@ use thiserror::Error as ThisError;
 use tokio::sync::mpsc;
 
 use crate::{
-    core::{Error, clock::Timestamp},
+    core::{Error, clock::Timestamp, secret::random_bytes},
     store::{Identity, Origin, Store, TRANSFER_BATCH, record::Record},
 };
 
@@ -25,6 +25,9 @@ pub const FORMAT: u32 = 1;
 const MAX_LINE: u64 = 1024 * 1024;
 /// What the first line says of what is not in the file.
 const NOTE: &str = "the master key is not in this file: keep it apart, no service starts on what is restored from this without it";
+
+/// How many numbers of families a restored session passes over at the least.
+const PASSED_OVER: u32 = 1 << 16;
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -313,6 +316,26 @@ impl<R: BufRead> Reader<R> {
         }
         Ok(())
     }
+}
+
+/// Has restored sessions go on with other numbers for their refresh token families than they did after the backup. Tokens are made of their
+/// family's number: those that were given out since would be good, ended or not, once another family had their number. How many numbers are
+/// passed over is left to chance, since a backup may be restored twice.
+///
+/// # Errors
+/// [`Error::Internal`] when the machine has no randomness to give.
+pub fn pass_over_families(records: &mut [Record]) -> Result<(), Error> {
+    for record in records {
+        if let Record::Session(session) = record {
+            let more = u32::from_be_bytes(random_bytes()?) >> 8;
+            match session.next_family.checked_add(PASSED_OVER + more) {
+                Some(next) => session.next_family = next,
+                // Its user signs in anew.
+                None => session.end(),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is in a backup.

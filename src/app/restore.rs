@@ -57,7 +57,8 @@ pub fn restore(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut put = |into: &dyn Store| -> Result<(), StartError> {
         let mut reader = Reader::open(open()?).map_err(|error| cannot(&error))?;
-        while let Some(batch) = reader.next_batch().map_err(|error| cannot(&error))? {
+        while let Some(mut batch) = reader.next_batch().map_err(|error| cannot(&error))? {
+            backup::pass_over_families(&mut batch)?;
             runtime.block_on(into.import(batch))?;
             progress(RestoreStage::Storing, reader.records(), reader.bytes());
         }

@@ -5,7 +5,10 @@ use std::process::{Command, Stdio};
 use supos_auth::{
     backup,
     core::secret::Secret,
-    store::postgres::{Address, PostgresStore},
+    store::{
+        postgres::{Address, PostgresStore},
+        record::Record,
+    },
 };
 use tempfile::TempDir;
 
@@ -25,6 +28,16 @@ fn restore(file: &[u8], to: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8(output.stderr).expect("text"))
 }
 
+/// The records but for the numbers of the next families, which a restore passes over.
+fn without_numbers(mut records: Vec<Record>) -> Vec<Record> {
+    for record in &mut records {
+        if let Record::Session(session) = record {
+            session.next_family = 0;
+        }
+    }
+    records
+}
+
 #[tokio::test]
 async fn everything_goes_to_a_database_and_back_record_for_record() {
     if !postgres_server::is_wanted() {
@@ -33,7 +46,7 @@ async fn everything_goes_to_a_database_and_back_record_for_record() {
     let url = tokio::task::spawn_blocking(|| PostgresServer::shared().database()).await.expect("a database");
     let (first, last) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
     let store = store_of_format_1(first.path());
-    let before = lines(&stores::export(&store).await);
+    let before = lines(&without_numbers(stores::export(&store).await));
     let file = stores::take(&store).await;
 
     let (done, said) = restore(&file, &["--store", &url]);
@@ -42,7 +55,7 @@ async fn everything_goes_to_a_database_and_back_record_for_record() {
     assert!(!done && said.contains("the database has records already"), "{said}");
     let address = Address::read(&Secret::new(url)).expect("an address");
     let database = PostgresStore::open(address, 4).await.expect("it opens");
-    let mut in_database: Vec<_> = lines(&stores::export(&database).await).lines().map(str::to_owned).collect();
+    let mut in_database: Vec<_> = lines(&without_numbers(stores::export(&database).await)).lines().map(str::to_owned).collect();
     in_database.sort();
     let mut expected: Vec<_> = before.lines().map(str::to_owned).collect();
     expected.sort();
@@ -53,5 +66,5 @@ async fn everything_goes_to_a_database_and_back_record_for_record() {
     let (done, said) = restore(&file, &["--data-dir", &last.path().display().to_string()]);
     assert!(done, "{said}");
     let back = supos_auth::store::sled::SledStore::open(last.path()).expect("it opens");
-    assert_eq!(lines(&stores::export(&back).await), before);
+    assert_eq!(lines(&without_numbers(stores::export(&back).await)), before);
 }

@@ -222,6 +222,32 @@ async fn what_was_given_out_before_a_backup_is_good_after_a_restore() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_a_code_that_was_redeemed_after_a_backup_are_never_good_again() {
+    let site = Site::new();
+    let service = site.start("data");
+    site.log_in(&service);
+    let ticket = sign_in(&service).await;
+    let file = site.text("backup.jsonl");
+    site.ok(Some(&service), &["backup", &file]);
+    // What is stolen is ended by a second use of its code.
+    let stolen_code = code(&service, &ticket).await;
+    let stolen = native::call(connection(&service), &exchange(Op::TokenV2, &app(), &stolen_code)).await.tokens();
+    assert!(!native::call(connection(&service), &exchange(Op::TokenV2, &app(), &stolen_code)).await.is_ok());
+    assert!(!is_valid(&service, &stolen.access).await);
+    assert!(service.process.terminate().success());
+
+    site.ok(None, &["restore", &file, "--data-dir", &site.text("restored")]);
+    let service = site.start("restored");
+    let fresh = code(&service, &ticket).await;
+    let fresh = native::call(connection(&service), &exchange(Op::TokenV2, &app(), &fresh)).await.tokens();
+    assert!(is_valid(&service, &fresh.access).await);
+    assert!(!is_valid(&service, &stolen.access).await, "it has come back to life");
+    let refreshed = native::call(connection(&service), &refresh(Op::TokenV2, &stolen.refresh).by(app().who())).await;
+    assert!(!refreshed.is_ok(), "it has come back to life");
+    assert!(is_valid(&service, &fresh.access).await, "it ends what is good");
+}
+
 #[tokio::test]
 async fn only_administrators_take_backups_and_nothing_is_left_of_one_that_was_refused() {
     let site = Site::new();

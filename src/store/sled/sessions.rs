@@ -222,8 +222,9 @@ fn redeem(txn: &mut Txn<'_>, hash: &BearerHash, app: &AppId, logout_uri: String,
     let (Some(user), true) = (user, now < code.expires_at) else { return Ok(Err(Error::CodeRefused)) };
 
     let family_id = FamilyId { session: session.id, number: session.next_family };
+    let Some(next_family) = session.next_family.checked_add(1) else { return Ok(Err(Error::CodeRefused)) };
     let kept_alive = Arc::make_mut(&mut session);
-    kept_alive.next_family += 1;
+    kept_alive.next_family = next_family;
     kept_alive.last_used_at = kept_alive.last_used_at.max(now);
     let family = Family {
         app: code.app.clone(),
