@@ -1,9 +1,9 @@
 //! The storage interface: what the service asks of a store, in the words of the domain.
 //!
 //! Every method is one atomic step: it happens whole or not at all, whoever else calls at the same time, and once it has returned what
-//! it did is on disk. (Those that end all sessions of a user take a step for each [`ENDED_AT_ONCE`], and can be cut short between two.) A
-//! rule that must hold under a race (a code works once) is the store's promise and stands with the method. When a method fails with
-//! [`Error::StoreUnavailable`] nothing was promised: the step may have been taken or not, and asking again is safe.
+//! it did is on disk. (Those that end all sessions of a user, or delete an authority, take a step for each [`ENDED_AT_ONCE`], and can be
+//! cut short between two.) A rule that must hold under a race (a code works once) is the store's promise and stands with the method. When a
+//! method fails with [`Error::StoreUnavailable`] nothing was promised: the step may have been taken or not, and asking again is safe.
 //!
 //! Stores know nothing of HTTP, gRPC or JWTs. They get bearer values hashed, and secrets that have to be read back sealed.
 
@@ -328,7 +328,7 @@ pub trait AuthorityStore {
     /// [`Error::NotFound`]; [`Error::AuthorityExists`] when another one has its new name; whatever `change` refuses with.
     async fn update_authority(&self, id: AuthorityId, change: Change<Authority>, now: Timestamp) -> Result<Authority, Error>;
 
-    /// Deletes an authority and its links.
+    /// Deletes an authority and its links. Where that takes several steps nobody signs in by it from the first one on.
     ///
     /// # Errors
     /// [`Error::NotFound`].

@@ -11,7 +11,7 @@ use crate::{
         model::{Authority, Link, LinkOrigin, Pending, User},
     },
     store::{
-        After, Arrival, AuthorityStore, Change, Linked, LinksOf,
+        After, Arrival, AuthorityStore, Change, ENDED_AT_ONCE, Linked, LinksOf,
         rules::{make_room, recognise},
     },
 };
@@ -21,18 +21,44 @@ fn read(txn: &Txn<'_>, id: AuthorityId, now: Timestamp) -> Result<Option<Authori
     Ok(txn.get::<Authority>(&keys::authority(id))?.filter(|authority| authority.is_there(now)))
 }
 
-fn remove(txn: &mut Txn<'_>, authority: &Authority) -> Result<(), Error> {
-    for key in txn.keys(&keys::links_of_authority(authority.id)) {
+/// Removes links of an authority, `most` at the most, and gives their number.
+fn remove_links(txn: &mut Txn<'_>, authority: AuthorityId, most: usize) -> Result<usize, Error> {
+    let mut number = 0;
+    for key in txn.keys(&keys::links_of_authority(authority)).take(most) {
         let key = key?;
         if let (Some((_, subject)), Some(link)) = (keys::linked_at_end(&key, 1), txn.get::<Link>(&key)?) {
-            txn.remove(&keys::link_of_user(link.user, authority.id, &subject));
+            txn.remove(&keys::link_of_user(link.user, authority, &subject));
         }
         txn.remove(&key);
+        number += 1;
     }
+    Ok(number)
+}
+
+fn remove_record(txn: &mut Txn<'_>, authority: &Authority) {
     txn.remove(&keys::pending(authority.id));
     txn.remove(&keys::authority_name(&authority.name));
     txn.remove(&keys::authority(authority.id));
+}
+
+/// Removes an authority that waits: it has no more links than administrators have made one by one.
+fn remove(txn: &mut Txn<'_>, authority: &Authority) -> Result<(), Error> {
+    remove_links(txn, authority.id, usize::MAX)?;
+    remove_record(txn, authority);
     Ok(())
+}
+
+/// Removes an authority; where it has more links than may go in one step, some of them, and gives false. It is off then, so that nobody
+/// signs in by it and is linked anew.
+pub(super) fn remove_some(txn: &mut Txn<'_>, mut authority: Authority) -> Result<bool, Error> {
+    let is_whole = remove_links(txn, authority.id, ENDED_AT_ONCE)? < ENDED_AT_ONCE;
+    if is_whole {
+        remove_record(txn, &authority);
+    } else {
+        authority.enabled = false;
+        txn.put(&keys::authority(authority.id), &authority)?;
+    }
+    Ok(is_whole)
 }
 
 /// Removes an authority that nobody has enabled in time.
@@ -182,11 +208,13 @@ impl AuthorityStore for SledStore {
     }
 
     async fn delete_authority(&self, id: AuthorityId, now: Timestamp) -> Result<(), Error> {
-        self.run(move |txn| {
-            let authority = read(txn, id, now)?.ok_or(Error::NotFound("authority"))?;
-            remove(txn, &authority)
-        })
-        .await
+        let step = move |txn: &mut Txn<'_>| read(txn, id, now)?.map(|authority| remove_some(txn, authority)).transpose();
+        let mut is_whole = self.run(step).await?.ok_or(Error::NotFound("authority"))?;
+        while !is_whole {
+            // Somebody else may have removed what was left.
+            is_whole = self.run(step).await?.unwrap_or(true);
+        }
+        Ok(())
     }
 
     async fn link_user(&self, authority: AuthorityId, subject: String, link: Link) -> Result<Linked, Error> {

@@ -1,13 +1,14 @@
 use super::*;
 use crate::{
     core::{
-        ids::{AppId, Incarnation, LogoutId, SessionId, UserId},
+        ids::{AppId, AuthorityId, Incarnation, LogoutId, SessionId, UserId},
         logouts::OwedLogout,
-        model::{Session, User},
+        model::{Authority, Link, LinkOrigin, Session, User},
         rights::Rights,
+        seal::Sealed,
         secret::BearerHash,
     },
-    store::{LogoutStore as _, SessionStore as _, Transfer as _, record::Record},
+    store::{AuthorityStore as _, LinksOf, LogoutStore as _, SessionStore as _, Transfer as _, record::Record},
 };
 
 /// What is no record of any kind.
@@ -103,4 +104,43 @@ async fn a_call_that_cannot_be_read_keeps_no_other_from_being_given_up() {
     store.tree().insert(keys::owed(owed[0].id), UNREADABLE).unwrap();
     assert_eq!(store.give_up_logouts(at(1_000_000)).await, Ok(vec![owed[1].clone()]));
     assert_eq!(store.give_up_logouts(at(1_000_000)).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn an_authority_with_many_links_is_off_while_they_go_and_leaves_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStore::open(folder.path()).unwrap();
+    let authority = Authority {
+        id: AuthorityId::from_bytes([3; 16]),
+        name: "elsewhere".into(),
+        client_id: "supos".into(),
+        client_secret: Sealed::from_bytes(vec![1; 44]),
+        authorization_uri: "https://idp.example/a".into(),
+        token_uri: "https://idp.example/t".into(),
+        userinfo_uri: "https://idp.example/u".into(),
+        logout_uri: "https://idp.example/o".into(),
+        enabled: true,
+        pending: None,
+        link_by_name: true,
+        create_users: false,
+        created_at: at(0),
+        updated_at: at(0),
+    };
+    store.import(vec![Record::User(user()), Record::Authority(authority.clone())]).await.unwrap();
+    let link = Link { user: user().id, origin: LinkOrigin::Administrator, created_at: at(0) };
+    for hundred in 0..25 {
+        let links =
+            (0..100).map(|number| Record::Link { authority: authority.id, subject: format!("{hundred}-{number}"), link: link.clone() });
+        store.import(links.collect()).await.unwrap();
+    }
+    let left = async |of| store.links(of, None, 5000).await.unwrap().len();
+    let (id, some) = (authority.id, authority.clone());
+    assert_eq!(store.run(move |txn| authorities::remove_some(txn, some)).await, Ok(false));
+    assert_eq!((left(LinksOf::Authority(id)).await, left(LinksOf::User(user().id)).await), (1500, 1500));
+    assert_eq!(store.authority(id, at(1)).await.unwrap().map(|authority| authority.enabled), Some(false));
+
+    store.delete_authority(id, at(1)).await.unwrap();
+    assert_eq!((left(LinksOf::Authority(id)).await, left(LinksOf::User(user().id)).await), (0, 0));
+    assert_eq!(store.delete_authority(id, at(1)).await, Err(Error::NotFound("authority")));
+    store.register_authority(authority, at(1)).await.expect("its name is free");
 }
