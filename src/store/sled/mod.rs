@@ -85,6 +85,7 @@ impl SledStore {
         fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
         let folder_lock = lock(&folder.join(LOCK))?;
         compaction::settle(folder)?;
+        new::remove_unfinished(folder)?;
         let path = folder.join(STORE);
         if !path.exists() {
             make(folder, &path)?;

@@ -71,7 +71,8 @@ impl NewStore {
     }
 }
 
-fn remove_unfinished(folder: &Path) -> Result<(), Error> {
+/// Removes what a restore has left that was killed. To be called by who has the folder for himself.
+pub(super) fn remove_unfinished(folder: &Path) -> Result<(), Error> {
     let unfinished = folder.join(UNFINISHED);
     match fs::remove_dir_all(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("cannot remove", &unfinished, &error)),

@@ -144,3 +144,13 @@ async fn an_authority_with_many_links_is_off_while_they_go_and_leaves_none() {
     assert_eq!(store.delete_authority(id, at(1)).await, Err(Error::NotFound("authority")));
     store.register_authority(authority, at(1)).await.expect("its name is free");
 }
+
+#[test]
+fn what_a_restore_has_left_that_was_killed_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let left = folder.path().join("restore.unfinished/store");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("db"), [1; 1000]).unwrap();
+    drop(SledStore::open(folder.path()).unwrap());
+    assert!(!folder.path().join("restore.unfinished").exists());
+}
