@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod far;
 #[path = "../postgres_server/mod.rs"]
 #[expect(dead_code, reason = "not all of it is needed here")]
 mod postgres_server;
@@ -51,9 +52,8 @@ use supos_auth::{
         throttle::{Counts, Failure, Kind, Memory, Pace, Place},
     },
     store::{
-        OneUse, Store, TRANSFER_BATCH, Transfer as _,
+        OneUse, Store,
         postgres::{Address, PostgresStore},
-        record::Record,
     },
 };
 use tokio::task::JoinSet;
@@ -68,6 +68,11 @@ fn address(url: &str) -> Address {
 /// The name of the database that a URL of the test server ends in.
 fn name(url: &str) -> &str {
     url.rsplit('/').next().unwrap()
+}
+
+/// The URL of the same database, through a proxy.
+fn by_proxy(proxy: &Proxy, url: &str) -> String {
+    format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{}", proxy.port(), name(url))
 }
 
 fn is_unavailable<T: std::fmt::Debug>(outcome: &Result<T, Error>) -> bool {
@@ -192,22 +197,6 @@ async fn a_crash_of_the_database_costs_errors_while_it_is_away_and_nothing_after
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_are_moved_into_a_database_that_is_far_away() {
-    if !is_wanted() {
-        return;
-    }
-    let server = PostgresServer::shared();
-    let url = server.database();
-    let proxy = Proxy::start(server.port()).await;
-    let by_proxy = format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{}", proxy.port(), name(&url));
-    let store = PostgresStore::open(address(&by_proxy), 2).await.unwrap();
-    proxy.far_away(7);
-    let used = |_| Record::UsedUp { hash: new_hash(), until: at(1000) };
-    store.import((0..TRANSFER_BATCH).map(used).collect()).await.unwrap();
-    assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM used_up"), TRANSFER_BATCH.to_string());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_takes_no_writes_is_left_and_acknowledges_nothing() {
     if !is_wanted() {
         return;
@@ -235,7 +224,7 @@ async fn a_commit_whose_answer_is_lost_gives_nothing_out_and_asking_again_is_saf
     let scene = Scene::new(&address(&url)).await;
     let (family, code) = (scene.family(at(1)).await, scene.code(at(1)).await);
     let proxy = Proxy::start(server.port()).await;
-    let by_proxy = format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{}", proxy.port(), name(&url));
+    let by_proxy = by_proxy(&proxy, &url);
     let Scene { store, .. } = &scene;
     let direct = std::sync::Arc::clone(store);
     let lossy = Scene { store: database::open(&address(&by_proxy)).await, ..scene };

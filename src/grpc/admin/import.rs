@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The most records of one import: they are stored in one step, and no other call is answered meanwhile.
+/// The most records of one import: they are stored in one step, and sled answers no other call meanwhile.
 const MAX_RECORDS: usize = 10_000;
 /// How often progress is told, in records.
 const PROGRESS_EVERY: usize = 100;

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
+use tokio_postgres::types::Json;
 
 use super::{
     PostgresStore,
@@ -27,11 +28,49 @@ fn at_most(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-pub(super) async fn put_app(txn: &Txn<'_>, app: &App) -> Result<(), Failure> {
+/// How many records one statement makes.
+const MADE_AT_ONCE: usize = 1000;
+
+/// A column of some records.
+fn column<'a, R, T>(records: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    records.iter().map(value).collect()
+}
+
+/// The same of lists, which the database cannot take apart row by row, unless each is one value.
+fn lists<'a, R, T>(records: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<Json<T>> {
+    records.iter().map(|record| Json(value(record))).collect()
+}
+
+/// Makes apps whose ids nobody has. Many take a few statements, so that all of them are made in the time that one step has.
+pub(super) async fn put_apps(txn: &Txn<'_>, apps: &[App]) -> Result<(), Failure> {
     let sql = "INSERT INTO apps (id, incarnation, display_name, redirect_uris, logout_uris, enabled, refresh_requires_app_credential, \
                secrets, created_at, updated_at, rights, signature_requires_date) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-    txn.execute(sql, &app_values(app).params()).await?;
+               SELECT n.id, n.incarnation, n.name, ARRAY(SELECT jsonb_array_elements_text(n.redirect_uris)), \
+               ARRAY(SELECT jsonb_array_elements_text(n.logout_uris)), n.enabled, n.requires, n.secrets, n.created_at, n.updated_at, \
+               ARRAY(SELECT jsonb_array_elements_text(n.rights)), n.dated \
+               FROM unnest($1::text[], $2::bytea[], $3::text[], $4::jsonb[], $5::jsonb[], $6::bool[], $7::bool[], $8::jsonb[], \
+               $9::bigint[], $10::bigint[], $11::jsonb[], $12::bool[]) \
+               AS n (id, incarnation, name, redirect_uris, logout_uris, enabled, requires, secrets, created_at, updated_at, rights, dated)";
+    for apps in apps.chunks(MADE_AT_ONCE) {
+        txn.execute(
+            sql,
+            &[
+                &column(apps, |app| app.id.as_str()),
+                &column(apps, |app| &app.incarnation),
+                &column(apps, |app| app.display_name.as_str()),
+                &lists(apps, |app| &app.redirect_uris),
+                &lists(apps, |app| &app.logout_uris),
+                &column(apps, |app| app.enabled),
+                &column(apps, |app| app.refresh_requires_app_credential),
+                &lists(apps, |app| &app.secrets),
+                &column(apps, |app| app.created_at),
+                &column(apps, |app| app.updated_at),
+                &lists(apps, |app| app.rights.names().collect::<Vec<_>>()),
+                &column(apps, |app| app.signature_requires_date),
+            ],
+        )
+        .await?;
+    }
     Ok(())
 }
 
@@ -53,10 +92,7 @@ impl AppStore for PostgresStore {
             if let Some(index) = first_taken(txn, "SELECT id FROM apps WHERE id = ANY($1)", &ids).await? {
                 return Err(Error::AlreadyExists { name: format!("steps[{index}].app.app_id") }.into());
             }
-            for app in &apps {
-                put_app(txn, app).await?;
-            }
-            Ok(())
+            put_apps(txn, &apps).await
         })
         .await
     }
@@ -182,11 +218,36 @@ async fn write_user(txn: &Txn<'_>, user: &User) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes a user whose name nobody has.
-pub(super) async fn put_user(txn: &Txn<'_>, user: &User) -> Result<(), Failure> {
+/// Makes users whose names nobody has, as [`put_apps`] does.
+pub(super) async fn put_users(txn: &Txn<'_>, users: &[User]) -> Result<(), Failure> {
     let sql = "INSERT INTO users (id, name, person_code, company_code, account_type, enabled, password_hash, password_change_required, \
-               created_at, updated_at, rights, administrator) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-    txn.execute(sql, &user_values(user).params()).await?;
+               created_at, updated_at, rights, administrator) \
+               SELECT n.id, n.name, n.person_code, n.company_code, n.account_type, n.enabled, n.password_hash, n.change_required, \
+               n.created_at, n.updated_at, ARRAY(SELECT jsonb_array_elements_text(n.rights)), n.administrator \
+               FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bool[], $7::text[], $8::bool[], \
+               $9::bigint[], $10::bigint[], $11::jsonb[], $12::bool[]) \
+               AS n (id, name, person_code, company_code, account_type, enabled, password_hash, change_required, created_at, updated_at, \
+               rights, administrator)";
+    for users in users.chunks(MADE_AT_ONCE) {
+        txn.execute(
+            sql,
+            &[
+                &column(users, |user| &user.id),
+                &column(users, |user| user.name.as_str()),
+                &column(users, |user| user.person_code.as_str()),
+                &column(users, |user| user.company_code.as_str()),
+                &column(users, |user| i64::from(user.account_type)),
+                &column(users, |user| user.enabled),
+                &column(users, |user| user.password_hash.as_deref()),
+                &column(users, |user| user.password_change_required),
+                &column(users, |user| user.created_at),
+                &column(users, |user| user.updated_at),
+                &lists(users, |user| user.rights.names().collect::<Vec<_>>()),
+                &column(users, administers),
+            ],
+        )
+        .await?;
+    }
     Ok(())
 }
 
@@ -198,10 +259,7 @@ impl UserStore for PostgresStore {
             if let Some(index) = first_taken(txn, "SELECT name FROM users WHERE name = ANY($1)", &names).await? {
                 return Err(Error::AlreadyExists { name: format!("steps[{index}].user.user_name") }.into());
             }
-            for user in &users {
-                put_user(txn, user).await?;
-            }
-            Ok(())
+            put_users(txn, &users).await
         })
         .await
     }

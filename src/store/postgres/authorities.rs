@@ -1,5 +1,7 @@
 //! Third-party authorities, and who their users are here.
 
+use std::slice;
+
 use async_trait::async_trait;
 
 use super::{
@@ -121,7 +123,7 @@ async fn find(txn: &Txn<'_>, arrival: &Arrival) -> Result<User, Failure> {
     let (user, origin) = recognise(arrival, authority, link, user)?;
     if let Some(origin) = origin {
         if origin == LinkOrigin::Creation {
-            accounts::put_user(txn, &user).await?;
+            accounts::put_users(txn, slice::from_ref(&user)).await?;
         }
         put_link(txn, arrival.authority, &arrival.subject, &Link { user: user.id, origin, created_at: now }).await?;
     }

@@ -1,6 +1,9 @@
 //! Moving records out of a database and into one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    slice,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -101,9 +104,9 @@ async fn export(txn: &Txn<'_>, records: &mpsc::Sender<Vec<Record>>) -> Result<()
 
 async fn put(txn: &Txn<'_>, record: &Record) -> Result<(), Failure> {
     match record {
-        Record::App(app) => accounts::put_app(txn, app).await,
+        Record::App(app) => accounts::put_apps(txn, slice::from_ref(app)).await,
         Record::AppUsage { app, usage } => accounts::put_usage(txn, app, usage).await,
-        Record::User(user) => accounts::put_user(txn, user).await,
+        Record::User(user) => accounts::put_users(txn, slice::from_ref(user)).await,
         Record::SigningKey(key) => put_signing_key(txn, key).await,
         Record::Authority(authority) => authorities::put(txn, authority).await,
         Record::Link { authority, subject, link } => authorities::put_link(txn, *authority, subject, link).await,
