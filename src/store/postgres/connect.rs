@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
 use tokio::{net::lookup_host, sync::Notify, task::JoinHandle, time::timeout};
 use tokio_postgres::{
@@ -27,7 +27,7 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-use super::database::Database;
+use super::database::{Database, Left};
 use crate::core::{Error, secret::Secret};
 
 /// How long a call may wait for one of the connections to be free.
@@ -161,7 +161,15 @@ impl Address {
         let any = self.hosts.first().cloned().unwrap_or_default();
         let hosts = Hosts { all: self.hosts.into(), tls: tls.clone(), latest: Arc::default() };
         let manager = Manager::from_connect(any, hosts, config);
+        let left = Left::default();
+        let stays = left.clone();
         let pool = Pool::builder(manager)
+            .pre_recycle(Hook::sync_fn(move |_, metrics| {
+                if stays.is_after(metrics.created) {
+                    return Err(HookError::message("its server takes no writes"));
+                }
+                Ok(())
+            }))
             .max_size(connections)
             .wait_timeout(Some(WAIT_FOR_CONNECTION))
             .create_timeout(Some(limit))
@@ -169,7 +177,7 @@ impl Address {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| Error::Internal(format!("the pool cannot be made: {error}")))?;
-        Ok(Database { pool, tls, owed: Notify::new() })
+        Ok(Database { pool, left, tls, owed: Notify::new() })
     }
 
     fn tls(&self) -> Result<MakeRustlsConnect, Error> {

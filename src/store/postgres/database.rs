@@ -11,8 +11,11 @@
 use std::{
     error::Error as _,
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
@@ -155,9 +158,25 @@ impl Txn<'_> {
     }
 }
 
+/// When it was last found out that a server takes no writes. Whatever was connected by then is not used again, also what was in use then.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Left(Arc<Mutex<Option<Instant>>>);
+
+impl Left {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a connection is to be left that was made then.
+    pub(super) fn is_after(&self, made: Instant) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|left| made <= left)
+    }
+}
+
 /// The pool.
 pub(super) struct Database {
     pub(super) pool: Pool,
+    pub(super) left: Left,
     /// For calling off what takes too long.
     pub(super) tls: MakeRustlsConnect,
     /// Told when a step of this process has come to owe calls to apps.
@@ -275,6 +294,7 @@ impl Runs<'_> {
             Verdict::ReadOnly => {
                 // A server that was the primary and is not any more: no connection to it is good.
                 tracing::warn!("the database takes no writes: its connections are closed, and another server is looked for");
+                self.database.left.note();
                 self.database.pool.retain(|_, _| false);
             }
         }

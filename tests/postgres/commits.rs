@@ -1,0 +1,62 @@
+//! What a commit waits for, and what it does not see.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use crate::{
+    address, is_unavailable, name,
+    postgres_server::{PostgresServer, is_wanted},
+    scene::{Scene, at, new_hash},
+    until_it_goes_well,
+};
+
+/// Changes a setting of a server while it runs.
+fn set(server: &PostgresServer, setting: &str) {
+    server.psql("postgres", &format!("ALTER SYSTEM SET {setting}"));
+    server.psql("postgres", "SELECT pg_reload_conf()");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_connection_that_was_there_when_a_server_took_no_writes_is_used_again() {
+    if !is_wanted() {
+        return;
+    }
+    let server = Arc::new(PostgresServer::start(Vec::new()));
+    let url = server.database();
+    let scene = Arc::new(Scene::new(&address(&url)).await);
+    let family = scene.family(at(1)).await;
+    let holder = std::thread::spawn({
+        let (server, name) = (Arc::clone(&server), name(&url).to_owned());
+        move || server.psql(&name, "BEGIN; LOCK TABLE families IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(2); COMMIT")
+    });
+    // Somebody who only reads has a connection in use while the others are closed.
+    let reader = tokio::spawn({
+        let (scene, sleeps) = (Arc::clone(&scene), "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+        let server = Arc::clone(&server);
+        async move {
+            while server.psql("postgres", sleeps) == "0" {}
+            scene.store.grant(family, at(2)).await
+        }
+    });
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let its = loop {
+        let its = server.psql(name(&url), waiting);
+        if !its.is_empty() {
+            break its;
+        }
+        assert!(!holder.is_finished(), "nobody waits");
+        sleep(Duration::from_millis(10)).await;
+    };
+    set(&server, "default_transaction_read_only = on");
+    while !is_unavailable(&scene.store.use_once(new_hash(), at(9)).await) {}
+    // He may have had to wait too long for what he reads.
+    drop(reader.await.unwrap());
+    holder.join().unwrap();
+    set(&server, "default_transaction_read_only = off");
+    until_it_goes_well(async || scene.store.use_once(new_hash(), at(9)).await).await;
+    for _ in 0..8 {
+        assert!(scene.store.grant(family, at(2)).await.unwrap().is_some());
+    }
+    assert_eq!(server.psql(name(&url), &format!("SELECT COUNT(*) FROM pg_stat_activity WHERE pid = {its}")), "0");
+}
