@@ -44,7 +44,7 @@ pub struct StoreArgs {
     #[arg(long, env = "SUPOS_AUTH_STORE_FILE", value_name = "FILE")]
     store_file: Option<PathBuf>,
 
-    /// How many connections to the database this service may have at a time.
+    /// How many connections to the database this service may have at a time, besides two for its health.
     #[arg(long, env = "SUPOS_AUTH_STORE_CONNECTIONS", value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=1000))]
     pub store_connections: u16,
 }

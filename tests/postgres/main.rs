@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod commits;
+mod crowds;
 mod far;
 #[path = "../postgres_server/mod.rs"]
 #[expect(dead_code, reason = "not all of it is needed here")]

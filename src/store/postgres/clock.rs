@@ -7,11 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::database::{Columns, Database};
-use crate::core::{
-    Error,
-    clock::{Clock, Timestamp},
-};
+use super::database::{Columns, Failure, Txn};
+use crate::core::clock::{Clock, Timestamp};
 
 /// An answer that took longer says too little.
 const MAX_TRIP: Duration = Duration::from_secs(1);
@@ -34,7 +31,7 @@ impl DatabaseClock {
     }
 
     /// Asks the database what time it is.
-    pub(super) async fn set(&self, database: &Database) -> Result<(), Error> {
+    pub(super) async fn set(&self, database: &Txn<'_>) -> Result<(), Failure> {
         let sent = self.begun.elapsed();
         let row = database.query_opt("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint)", &[]).await?;
         let received = self.begun.elapsed();

@@ -150,18 +150,17 @@ impl Address {
         format!("{database} at {}", hosts.join(", "))
     }
 
-    /// A pool of at most so many connections. None is made yet.
+    /// A pool of at most so many connections. None is made yet. Pools with the same `left` leave a server together.
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`] when the certificates cannot be read.
-    pub(super) fn pool(self, connections: usize) -> Result<Database, Error> {
+    pub(super) fn pool(self, connections: usize, left: Left) -> Result<Database, Error> {
         let tls = self.tls()?;
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let limit = HOST_LIMIT * u32::try_from(self.hosts.len()).unwrap_or(u32::MAX) + ADDRESS_LIMIT;
         let any = self.hosts.first().cloned().unwrap_or_default();
         let hosts = Hosts { all: self.hosts.into(), tls: tls.clone(), latest: Arc::default() };
         let manager = Manager::from_connect(any, hosts, config);
-        let left = Left::default();
         let stays = left.clone();
         let pool = Pool::builder(manager)
             .pre_recycle(Hook::sync_fn(move |_, metrics| {

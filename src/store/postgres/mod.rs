@@ -24,7 +24,7 @@ use async_trait::async_trait;
 pub use self::connect::Address;
 use self::{
     clock::DatabaseClock,
-    database::{Columns, Database, Failure, Txn, transact},
+    database::{Columns, Database, Failure, Left, Txn, transact},
     rows::{origin, read_identity, read_signing_key, session_columns, signing_key_columns, signing_key_values},
     standbys::Standbys,
 };
@@ -40,10 +40,19 @@ use crate::core::{
 /// How many rows of a kind one purge removes.
 const PURGE_BATCH: i64 = 256;
 
+/// How many connections there are to find out with whether the database is well: one, and one while the last one is being called off.
+const PROBING: usize = 2;
+
+/// Has its commit wait for the disk, and for the standbys that commits wait for: the lock is noted in the log. It changes nothing, keeps nobody
+/// else from the same, nor from changing the row, and is refused where nothing may be written.
+const COMMITTED: &str = "SELECT 1 FROM probes FOR KEY SHARE";
+
 /// A store in a database.
 #[derive(Debug)]
 pub struct PostgresStore {
     database: Database,
+    /// The same, on connections that no call can take: that those are all in use says nothing against the database.
+    probing: Database,
     clock: Arc<DatabaseClock>,
     /// Which notes this replica has written lately.
     noted: Memory,
@@ -59,12 +68,12 @@ impl PostgresStore {
         let shown = address.shown();
         let clock = Arc::new(DatabaseClock::new());
         let noted = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
-        let store = Self { database: address.pool(connections)?, clock, noted, standbys: Standbys::default() };
+        let left = Left::default();
+        let (probing, database) = (address.clone().pool(PROBING, left.clone())?, address.pool(connections, left)?);
+        let store = Self { database, probing, clock, noted, standbys: Standbys::default() };
         let opened = async {
             migrations::migrate(&store.database).await?;
-            store.clock.set(&store.database).await?;
-            store.standbys.look(&store.database).await;
-            Ok(())
+            store.try_database().await
         };
         opened.await.map_err(|error| match error {
             Error::StoreUnavailable(cause) => Error::StoreUnavailable(format!("the database {shown} cannot be used: {cause}")),
@@ -78,6 +87,24 @@ impl PostgresStore {
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock) as Arc<dyn Clock>
+    }
+
+    /// Asks what time it is and how the standbys are, and writes something: all of it in one trip, once the statements are known to the server.
+    async fn try_database(&self) -> Result<(), Error> {
+        let mut runs = self.probing.runs();
+        loop {
+            let run = runs.begin("").await?;
+            let txn = &run.txn()?;
+            let tries = async {
+                // The clock first: a commit may have to wait.
+                let (set, (), committed) = tokio::join!(self.clock.set(txn), self.standbys.look(txn), txn.query(COMMITTED, &[]));
+                set.and(committed.map(|_| ()))
+            };
+            let outcome = run.limited(tries).await;
+            if let Some(done) = runs.end(run, outcome).await {
+                return done;
+            }
+        }
     }
 }
 
@@ -236,9 +263,7 @@ impl Maintenance for PostgresStore {
         }
         #[expect(clippy::cast_precision_loss, reason = "nor as many callers")]
         metrics::gauge!("supos_auth_database_waiting").set(status.waiting as f64);
-        self.clock.set(&self.database).await?;
-        self.standbys.look(&self.database).await;
-        self.database.query("UPDATE probes SET probed_at = $1", &[&self.clock.now()]).await.map(|_| ())
+        self.try_database().await
     }
 
     async fn failed(&self) -> String {

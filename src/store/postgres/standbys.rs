@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::database::{Columns, Database};
+use super::database::{Columns, Txn};
 
 /// Whether something copies what this server writes, and no commit waits for it. Whoever may not see more of the copies sees their number.
 const AT_RISK: &str = "SELECT current_setting('synchronous_standby_names') = '' AND EXISTS (SELECT 1 FROM pg_stat_replication)";
@@ -15,7 +15,7 @@ pub(super) struct Standbys {
 
 impl Standbys {
     /// Looks, and says so in a metric, and in the log when it has come to be so. A database that does not know such things is passed over.
-    pub(super) async fn look(&self, database: &Database) {
+    pub(super) async fn look(&self, database: &Txn<'_>) {
         let Ok(Some(row)) = database.query_opt(AT_RISK, &[]).await else { return };
         let Ok(at_risk) = Columns::of(&row).next::<bool>() else { return };
         metrics::gauge!("supos_auth_database_failover_loses").set(f64::from(u8::from(at_risk)));

@@ -1,0 +1,57 @@
+//! More callers than connections, and rows that others hold.
+
+use std::{
+    sync::Arc,
+    thread::{JoinHandle, spawn},
+    time::Duration,
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    address, name,
+    postgres_server::{PostgresServer, is_wanted},
+    scene::{Scene, at},
+};
+
+/// Has somebody else hold what a statement locks for so many seconds, and returns once he does.
+async fn hold(server: &'static PostgresServer, url: &str, lock: &str, seconds: u32) -> JoinHandle<()> {
+    let name = name(url).to_owned();
+    let sql = format!("BEGIN; {lock}; SELECT pg_sleep({seconds}); COMMIT");
+    let holder = spawn({
+        let name = name.clone();
+        move || drop(server.psql(&name, &sql))
+    });
+    let sleeps = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    while server.psql(&name, sleeps) == "0" {
+        sleep(Duration::from_millis(20)).await;
+    }
+    holder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_whose_callers_take_all_connections_is_well() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let scene = Arc::new(Scene::new(&address(&url)).await);
+    let family = scene.family(at(1)).await;
+    let holder = hold(server, &url, "SELECT 1 FROM sessions FOR UPDATE", 4).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..60 {
+        let scene = Arc::clone(&scene);
+        callers.spawn(async move { scene.rotate(family, 0, at(2)).await });
+    }
+    sleep(Duration::from_millis(300)).await;
+    for _ in 0..3 {
+        timeout(Duration::from_secs(2), scene.store.probe()).await.expect("the probe waits for the callers").unwrap();
+        sleep(Duration::from_millis(500)).await;
+    }
+    callers.join_all().await;
+    holder.join().unwrap();
+}
