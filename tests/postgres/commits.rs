@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use supos_auth::core::Error;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     address, is_unavailable, name,
@@ -15,6 +16,39 @@ use crate::{
 fn set(server: &PostgresServer, setting: &str) {
     server.psql("postgres", &format!("ALTER SYSTEM SET {setting}"));
     server.psql("postgres", "SELECT pg_reload_conf()");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_told_twice_what_no_standby_has_been_told_once() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::start(Vec::new());
+    let scene = Scene::new(&address(&server.database())).await;
+    let bob = scene.user("bob").await;
+    scene.session_of(&bob, at(0)).await;
+    let lost = scene.session_of(&scene.user, at(0)).await;
+    let code = scene.code_of(&lost, &scene.app, at(1)).await;
+    scene.redeem(&code, at(1)).await.unwrap();
+    set(&server, "synchronous_standby_names = 'nobody'");
+    while timeout(Duration::from_millis(200), scene.store.use_once(new_hash(), at(9))).await.is_ok() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    // The first time the commit stands where it was made, though the call has failed.
+    for _ in 0..2 {
+        let ends = tokio::join!(
+            scene.store.end_session(scene.session.id, at(2)),
+            scene.store.end_sessions_of(bob.id, at(2)),
+            scene.redeem(&code, at(2)),
+            scene.other.flush(),
+        );
+        assert!(is_unavailable(&ends.0) && is_unavailable(&ends.1) && is_unavailable(&ends.2) && is_unavailable(&ends.3), "{ends:?}");
+    }
+    set(&server, "synchronous_standby_names = ''");
+    until_it_goes_well(async || scene.store.flush().await).await;
+    assert_eq!(scene.store.end_session(scene.session.id, at(3)).await, Ok(false));
+    assert_eq!(scene.store.end_sessions_of(bob.id, at(3)).await, Ok(0));
+    assert_eq!(scene.redeem(&code, at(3)).await, Err(Error::CodeReplayed));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

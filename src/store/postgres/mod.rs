@@ -116,6 +116,12 @@ async fn lock(txn: &Txn<'_>, guard: &str) -> Result<(), Failure> {
     guarded.map(|_| ()).ok_or_else(|| Error::StoreUnavailable(format!("the row {guard} of the table guards is missing")).into())
 }
 
+/// Has a step that found nothing to do wait for what it found: somebody else may have done it and given up waiting for a standby. Whoever is told
+/// that something has ended is told so only once no failover can bring it back.
+async fn wait_for_what_is_there(txn: &Txn<'_>) -> Result<(), Failure> {
+    txn.query(COMMITTED, &[]).await.map(|_| ())
+}
+
 const SIGNING_KEYS: &str = concat!("SELECT ", signing_key_columns!(), " FROM signing_keys k ORDER BY k.kid");
 
 async fn read_signing_keys(txn: &Txn<'_>) -> Result<Vec<SigningKey>, Failure> {
@@ -272,7 +278,7 @@ impl Maintenance for PostgresStore {
     }
 
     async fn flush(&self) -> Result<(), Error> {
-        // Every step is on disk when it returns.
-        Ok(())
+        // Every step is on disk when it returns. One whose caller was not told so may still be waiting for a standby.
+        self.database.query(COMMITTED, &[]).await.map(|_| ())
     }
 }

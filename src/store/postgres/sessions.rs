@@ -16,6 +16,7 @@ use super::{
         code_columns, code_values, family_columns, family_values, read_code, read_family, read_session, read_user, session_columns,
         session_values, told_by, user_columns,
     },
+    wait_for_what_is_there,
 };
 use crate::{
     core::{
@@ -144,7 +145,10 @@ pub(super) fn read_sessions(rows: &[Row]) -> Result<Vec<Session>, Error> {
 async fn end_family(txn: &Txn<'_>, id: FamilyId) -> Result<bool, Failure> {
     txn.query("SELECT 1 FROM sessions WHERE id = $1 FOR UPDATE", &[&id.session]).await?;
     let sql = concat!("DELETE FROM families f WHERE f.session_id = $1 AND f.number = $2 RETURNING ", family_columns!());
-    let Some(row) = txn.query_opt(sql, &[&id.session, &i64::from(id.number)]).await? else { return Ok(false) };
+    let Some(row) = txn.query_opt(sql, &[&id.session, &i64::from(id.number)]).await? else {
+        wait_for_what_is_there(txn).await?;
+        return Ok(false);
+    };
     keep_ended(txn, id.session, &read_family(&mut Columns::of(&row))?).await?;
     Ok(true)
 }
@@ -181,7 +185,14 @@ impl PostgresStore {
     pub(super) async fn end_all(&self, user: UserId, kept: Kept, now: Timestamp) -> Result<usize, Error> {
         let mut number = 0;
         loop {
-            let ended = transact!(self.database, async |txn| end_all(txn, user, kept, now).await).await?;
+            let ended = transact!(self.database, async |txn| {
+                let ended = end_all(txn, user, kept, now).await?;
+                if ended.number == 0 {
+                    wait_for_what_is_there(txn).await?;
+                }
+                Ok(ended)
+            })
+            .await?;
             number += ended.number;
             if !ended.has_more {
                 return Ok(number);
@@ -341,6 +352,9 @@ impl SessionStore for PostgresStore {
             let sql = concat!("SELECT ", session_columns!(), " FROM sessions s WHERE s.id = $1 FOR UPDATE");
             let mut sessions = read_sessions(&txn.query(sql, &[&id]).await?)?;
             sessions.retain(|session| !session.has_ended());
+            if sessions.is_empty() {
+                wait_for_what_is_there(txn).await?;
+            }
             end(txn, &sessions, now).await?;
             Ok(!sessions.is_empty())
         })
