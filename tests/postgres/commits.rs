@@ -83,7 +83,7 @@ async fn no_connection_that_was_there_when_a_server_took_no_writes_is_used_again
         sleep(Duration::from_millis(10)).await;
     };
     set(&server, "default_transaction_read_only = on");
-    while !is_unavailable(&scene.store.use_once(new_hash(), at(9)).await) {}
+    while !is_unavailable(&scene.store.probe().await) {}
     // He may have had to wait too long for what he reads.
     drop(reader.await.unwrap());
     holder.join().unwrap();
