@@ -74,17 +74,10 @@ pub(super) async fn deliver(core: Arc<Core>, client: Client) {
 async fn look(core: &Arc<Core>, client: &Client, lanes: &mut Lanes, calls: &mut JoinSet<Ended>) -> Result<(), Error> {
     lanes.count(core).await;
     let now = core.now();
-    // What is due is seen to whether or not that can be done.
-    let given_up = core.store.give_up_logouts(now).await.unwrap_or_else(|error| {
-        tracing::warn!("the calls that have been owed to apps for too long cannot be given up, which is tried again: {error}");
-        Vec::new()
-    });
-    for owed in given_up {
-        count(&owed, "given_up");
-        tracing::error!(
-            app = %owed.app, session = %owed.session, jti = %owed.id, uri = %shown(&owed.uri), tries = owed.tries, last_error = %owed.last_error,
-            "gave up telling an app that a session has ended: it may still hold it for alive"
-        );
+    match core.store.give_up_logouts(now).await {
+        Ok(given_up) => given_up.iter().for_each(note_given_up),
+        // Those that are due are called all the same.
+        Err(error) => tracing::warn!("calls to apps that are owed for too long cannot be given up, which is tried again: {error}"),
     }
     // So many that those under way cannot hide all others.
     let mut due = core.store.due_logouts(2 * PER_LANE, now).await?;
@@ -106,6 +99,14 @@ async fn look(core: &Arc<Core>, client: &Client, lanes: &mut Lanes, calls: &mut 
         }
     }
     Ok(())
+}
+
+fn note_given_up(owed: &OwedLogout) {
+    count(owed, "given_up");
+    tracing::error!(
+        app = %owed.app, session = %owed.session, jti = %owed.id, uri = %shown(&owed.uri), tries = owed.tries, last_error = %owed.last_error,
+        "gave up telling an app that a session has ended: it may still hold it for alive"
+    );
 }
 
 /// A try that has ended.

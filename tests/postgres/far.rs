@@ -1,9 +1,12 @@
 //! A database that is far away: what a step costs is its trips, whatever their number of records.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use supos_auth::{
     core::{
         Error,
         model::{App, User},
+        usage::{AppUsage, Count},
     },
     store::{TRANSFER_BATCH, Transfer as _, postgres::PostgresStore, record::Record},
 };
@@ -12,7 +15,7 @@ use crate::{
     address, by_proxy, database, name,
     postgres_server::{PostgresServer, is_wanted},
     proxy::Proxy,
-    scene::{administrator, app, at, new_hash, user},
+    scene::{Scene, administrator, app, app_id, at, new_hash, user},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,4 +65,48 @@ async fn thousands_of_users_and_apps_are_imported_into_a_database_that_is_far_aw
         assert_eq!(store.app(&apps[number].id).await.unwrap().as_deref(), Some(&apps[number]));
     }
     assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM users WHERE administrator"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_many_records_is_seen_to_in_a_database_that_is_far_away() {
+    if !is_wanted() {
+        return;
+    }
+    const MANY: usize = 256;
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let proxy = Proxy::start(server.port()).await;
+    let scene = Scene::new(&address(&by_proxy(&proxy, &url))).await;
+    let mut sessions = Vec::new();
+    for number in 0..MANY {
+        scene.family_of(&scene.session, &scene.app, &format!("/out/{number}"), at(1)).await;
+        sessions.push(scene.session_of(&scene.user, at(2)).await);
+        scene.code_of(&sessions[number], &scene.app, at(500)).await;
+    }
+    scene.store.end_session(scene.session.id, at(3)).await.unwrap();
+    assert_eq!(scene.owed().await.len(), MANY);
+    proxy.far_away(30);
+
+    let given_up = scene.store.give_up_logouts(at(3).after(Duration::from_hours(25))).await.unwrap();
+    assert_eq!(given_up.len(), MANY);
+    assert_eq!(scene.owed().await, []);
+    let shown = scene.store.logouts(true, None, None, 2 * MANY).await.unwrap();
+    assert!(shown.len() == MANY && shown.iter().zip(&given_up).all(|(shown, was)| shown.id == was.id && shown.given_up_at.is_some()));
+
+    // None of them was used in the time that was set for a look at it, and all have been since.
+    assert!(scene.store.purge(at(1100)).await.unwrap() >= MANY);
+    assert_eq!(server.psql(name(&url), "SELECT COUNT(*), MIN(look_at) = MIN(last_used_at + idle_lifetime) FROM sessions"), "256|t");
+
+    let count = |times| Count { times, last_at: at(times) };
+    let deprecated: BTreeMap<_, _> = (0..MANY as u64).map(|number| (format!("operation {number}"), count(number))).collect();
+    let usage = AppUsage { deprecated, undated: count(3) };
+    let gone = (app_id("gone"), usage.clone());
+    let twice = vec![(scene.app.id.clone(), usage.clone()), gone, (scene.app.id.clone(), usage.clone())];
+    scene.store.add_usage(twice).await.unwrap();
+    let mut sum = usage.clone();
+    sum.add(usage);
+    sum.deprecated.remove("operation 0");
+    let mut known = scene.store.usage(None, 10).await.unwrap();
+    known[0].1.deprecated.remove("operation 0");
+    assert_eq!(known, [(scene.app.id.clone(), sum)]);
 }

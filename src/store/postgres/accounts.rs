@@ -1,6 +1,9 @@
 //! Apps and users.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use tokio_postgres::types::Json;
@@ -134,17 +137,31 @@ impl AppStore for PostgresStore {
 /// What stands for signatures without a checked date, where the name of an operation would be.
 const UNDATED: &str = "";
 
-pub(super) async fn put_usage(txn: &Txn<'_>, app: &AppId, usage: &AppUsage) -> Result<(), Failure> {
-    // The app may be gone: then nothing is added.
-    let sql = "INSERT INTO app_usage (app, operation, times, last_at) SELECT a.id, $2, $3, $4 FROM apps a WHERE a.id = $1 FOR SHARE \
+/// Adds to what is known of apps, each of them once.
+pub(super) async fn put_usage(txn: &Txn<'_>, usage: &BTreeMap<AppId, AppUsage>) -> Result<(), Failure> {
+    // In one order, so that no two replicas wait for one another. An app may be gone: then nothing is added.
+    let sql = "INSERT INTO app_usage (app, operation, times, last_at) \
+               SELECT a.id, n.operation, n.times, n.last_at \
+               FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS n (app, operation, times, last_at) \
+               JOIN apps a ON a.id = n.app ORDER BY a.id, n.operation FOR SHARE OF a \
                ON CONFLICT (app, operation) DO UPDATE SET times = app_usage.times + excluded.times, \
                last_at = GREATEST(app_usage.last_at, excluded.last_at)";
-    let undated = (usage.undated.times > 0).then_some((UNDATED, usage.undated));
-    let deprecated = usage.deprecated.iter().map(|(operation, count)| (operation.as_str(), *count));
-    for (operation, count) in deprecated.chain(undated) {
-        let times = i64::try_from(count.times).unwrap_or(i64::MAX);
-        txn.execute(sql, &[&app.as_str(), &operation, &times, &count.last_at]).await?;
+    let mut counts = Vec::new();
+    for (app, usage) in usage {
+        let undated = (usage.undated.times > 0).then_some((UNDATED, usage.undated));
+        let deprecated = usage.deprecated.iter().map(|(operation, count)| (operation.as_str(), *count));
+        counts.extend(deprecated.chain(undated).map(|(operation, count)| (app, operation, count)));
     }
+    txn.execute(
+        sql,
+        &[
+            &column(&counts, |(app, ..)| app.as_str()),
+            &column(&counts, |(_, operation, _)| *operation),
+            &column(&counts, |(.., count)| i64::try_from(count.times).unwrap_or(i64::MAX)),
+            &column(&counts, |(.., count)| count.last_at),
+        ],
+    )
+    .await?;
     Ok(())
 }
 
@@ -163,16 +180,12 @@ pub(super) fn read_usage(columns: &mut Columns<'_>) -> Result<(AppId, AppUsage),
 
 #[async_trait]
 impl UsageStore for PostgresStore {
-    async fn add_usage(&self, mut usage: Vec<(AppId, AppUsage)>) -> Result<(), Error> {
-        // In one order, so that no two replicas wait for one another.
-        usage.sort_by(|(a, _), (b, _)| a.cmp(b));
-        transact!(self.database, async |txn| {
-            for (app, counted) in &usage {
-                put_usage(txn, app, counted).await?;
-            }
-            Ok(())
-        })
-        .await
+    async fn add_usage(&self, usage: Vec<(AppId, AppUsage)>) -> Result<(), Error> {
+        let mut apps: BTreeMap<AppId, AppUsage> = BTreeMap::new();
+        for (app, counted) in usage {
+            apps.entry(app).or_default().add(counted);
+        }
+        transact!(self.database, async |txn| put_usage(txn, &apps).await).await
     }
 
     async fn usage(&self, after: After<AppId>, limit: usize) -> Result<Vec<(AppId, AppUsage)>, Error> {

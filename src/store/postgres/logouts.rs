@@ -3,7 +3,10 @@
 //! Several replicas look for calls that are due, and one of them makes each: it takes the call by moving its turn, which only one can do.
 //! When it is gone before it has said what became of the call, the turn comes and another one takes it.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    slice,
+};
 
 use async_trait::async_trait;
 use tokio_postgres::Row;
@@ -98,8 +101,12 @@ pub(super) async fn put(txn: &Txn<'_>, owed: &OwedLogout) -> Result<(), Failure>
     Ok(())
 }
 
-async fn give_up(txn: &Txn<'_>, owed: &OwedLogout, at: Timestamp) -> Result<(), Failure> {
-    txn.execute("UPDATE logouts SET given_up_at = $2, last_error = $3 WHERE id = $1", &[&owed.id, &at, &owed.last_error]).await?;
+/// Gives up calls whose rows are locked.
+async fn give_up(txn: &Txn<'_>, owed: &[OwedLogout], at: Timestamp) -> Result<(), Failure> {
+    let sql = "UPDATE logouts l SET given_up_at = $1, last_error = n.last_error FROM unnest($2::bytea[], $3::text[]) AS n (id, last_error) \
+               WHERE l.id = n.id";
+    let errors = column(owed, |owed| owed.last_error.as_str());
+    txn.execute(sql, &[&at, &column(owed, |owed| &owed.id), &errors]).await?;
     Ok(())
 }
 
@@ -142,7 +149,7 @@ impl LogoutStore for PostgresStore {
                 Outcome::Settled => Ok(()),
                 Outcome::GivenUp { error, at } => {
                     owed.note_error(error);
-                    give_up(txn, &owed, *at).await
+                    give_up(txn, slice::from_ref(&owed), *at).await
                 }
                 Outcome::Again { error, at } => {
                     owed.note_error(error);
@@ -170,9 +177,7 @@ impl LogoutStore for PostgresStore {
             );
             let mut given_up = read_logouts(&txn.query(sql, &[&GIVE_UP_BATCH]).await?)?;
             given_up.retain(|owed| owed.is_too_old(now));
-            for owed in &given_up {
-                give_up(txn, owed, now).await?;
-            }
+            give_up(txn, &given_up, now).await?;
             Ok(given_up)
         })
         .await

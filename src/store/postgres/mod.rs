@@ -198,8 +198,10 @@ async fn purge_sessions(txn: &Txn<'_>, now: Timestamp) -> Result<usize, Failure>
         concat!("SELECT ", session_columns!(), " FROM sessions s WHERE s.look_at < $1 ORDER BY s.look_at LIMIT $2 FOR UPDATE SKIP LOCKED");
     let due = sessions::read_sessions(&txn.query(sql, &[&now, &PURGE_BATCH]).await?)?;
     let (alive, ended): (Vec<_>, Vec<_>) = due.iter().cloned().partition(|session| session.is_alive(now));
-    for session in &alive {
-        txn.execute("UPDATE sessions SET look_at = $2 WHERE id = $1", &[&session.id, &session.ends_at()]).await?;
+    if !alive.is_empty() {
+        let sql = "UPDATE sessions s SET look_at = n.look_at FROM unnest($1::bytea[], $2::bigint[]) AS n (id, look_at) WHERE s.id = n.id";
+        let (ids, ends): (Vec<_>, Vec<_>) = alive.iter().map(|session| (session.id, session.ends_at())).unzip();
+        txn.execute(sql, &[&ids, &ends]).await?;
     }
     sessions::end(txn, &ended, now).await?;
     Ok(due.len())

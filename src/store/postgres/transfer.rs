@@ -105,7 +105,7 @@ async fn export(txn: &Txn<'_>, records: &mpsc::Sender<Vec<Record>>) -> Result<()
 async fn put(txn: &Txn<'_>, record: &Record) -> Result<(), Failure> {
     match record {
         Record::App(app) => accounts::put_apps(txn, slice::from_ref(app)).await,
-        Record::AppUsage { app, usage } => accounts::put_usage(txn, app, usage).await,
+        Record::AppUsage { app, usage } => accounts::put_usage(txn, &[(app.clone(), usage.clone())].into()).await,
         Record::User(user) => accounts::put_users(txn, slice::from_ref(user)).await,
         Record::SigningKey(key) => put_signing_key(txn, key).await,
         Record::Authority(authority) => authorities::put(txn, authority).await,
