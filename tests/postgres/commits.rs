@@ -2,13 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use supos_auth::core::Error;
-use tokio::time::{sleep, timeout};
+use supos_auth::core::{Error, model::User};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::{
-    address, is_unavailable, name,
+    address, database, is_unavailable, name,
     postgres_server::{PostgresServer, is_wanted},
-    scene::{Scene, at, new_hash},
+    scene::{Scene, administrator, at, change, new_hash},
     until_it_goes_well,
 };
 
@@ -49,6 +52,33 @@ async fn nobody_is_told_twice_what_no_standby_has_been_told_once() {
     assert_eq!(scene.store.end_session(scene.session.id, at(3)).await, Ok(false));
     assert_eq!(scene.store.end_sessions_of(bob.id, at(3)).await, Ok(0));
     assert_eq!(scene.redeem(&code, at(3)).await, Err(Error::CodeReplayed));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_administrator_is_left_whatever_isolation_the_database_has_by_itself() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    server.psql("postgres", &format!("ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'", name(&url)));
+    let stores = database::open_two(&address(&url)).await;
+    for round in 0..30 {
+        let both = [administrator(&format!("a{round}")), administrator(&format!("b{round}"))];
+        stores[0].create_users(both.to_vec()).await.unwrap();
+        let mut ends = JoinSet::new();
+        for user in stores[0].users(None, 10).await.unwrap() {
+            let store = Arc::clone(&stores[usize::from(user.id == both[1].id)]);
+            ends.spawn(async move { store.update_user(user.id, change(|user: &mut User| user.enabled = false), at(1)).await });
+        }
+        ends.join_all().await;
+        let users = stores[0].users(None, 100).await.unwrap();
+        let left: Vec<_> = users.iter().filter(|user| user.enabled).collect();
+        assert_eq!(left.len(), 1, "round {round}");
+        for user in users.iter().filter(|user| !user.enabled) {
+            stores[0].delete_user(user.id, at(1)).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -319,7 +319,11 @@ fn is_near(host: &Host) -> bool {
 /// What each connection begins with.
 async fn tell(client: &Client) -> Result<(), tokio_postgres::Error> {
     let limit = STATEMENT_TIMEOUT.as_millis();
-    client.batch_execute(&format!("SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {}", 2 * limit)).await?;
+    let settings = format!(
+        "SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {}; SET default_transaction_isolation = 'read committed'",
+        2 * limit
+    );
+    client.batch_execute(&settings).await?;
     // An answer that is given before the commit is on disk, and on the standbys that were asked for, promises nothing. What is
     // stricter than `on` (`remote_apply`) stays.
     let row = client.query_one("SELECT current_setting('synchronous_commit', true)", &[]).await?;

@@ -43,6 +43,9 @@ const RUN_LIMIT: Duration = Duration::from_secs(6);
 /// How long it may take to call off what took too long.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
 
+/// How a step begins. What a step finds after it has waited for a lock has to be what is there then, whatever the database does by itself.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 /// The values of a statement's parameters.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -219,7 +222,7 @@ macro_rules! transact {
         async {
             let mut runs = $database.runs();
             loop {
-                let run = runs.begin("BEGIN").await?;
+                let run = runs.begin($crate::store::postgres::database::BEGIN).await?;
                 let $txn = &run.txn()?;
                 let outcome = run.limited(async { $crate::store::postgres::database::commit($txn, async { $step }.await).await }).await;
                 if let Some(done) = runs.end(run, outcome).await {

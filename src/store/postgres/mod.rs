@@ -112,8 +112,11 @@ impl Store for PostgresStore {}
 
 /// Has a transaction wait for others that have locked this, and others for it.
 async fn lock(txn: &Txn<'_>, guard: &str) -> Result<(), Failure> {
-    let guarded = txn.query_opt("SELECT name FROM guards WHERE name = $1 FOR UPDATE", &[&guard]).await?;
-    guarded.map(|_| ()).ok_or_else(|| Error::StoreUnavailable(format!("the row {guard} of the table guards is missing")).into())
+    // Written, so that whoever waits for it does not go on with what he has seen before, at any level of isolation.
+    match txn.execute("UPDATE guards SET name = name WHERE name = $1", &[&guard]).await? {
+        0 => Err(Error::StoreUnavailable(format!("the row {guard} of the table guards is missing")).into()),
+        _ => Ok(()),
+    }
 }
 
 /// Has a step that found nothing to do wait for what it found: somebody else may have done it and given up waiting for a standby. Whoever is told
