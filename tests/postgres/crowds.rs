@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// Has somebody else hold what a statement locks for so many seconds, and returns once he does.
-async fn hold(server: &'static PostgresServer, url: &str, lock: &str, seconds: u32) -> JoinHandle<()> {
+pub(crate) async fn hold(server: &'static PostgresServer, url: &str, lock: &str, seconds: u32, end: &str) -> JoinHandle<()> {
     let name = name(url).to_owned();
-    let sql = format!("BEGIN; {lock}; SELECT pg_sleep({seconds}); COMMIT");
+    let sql = format!("BEGIN; {lock}; SELECT pg_sleep({seconds}); {end}");
     let holder = spawn({
         let name = name.clone();
         move || drop(server.psql(&name, &sql))
@@ -41,7 +41,7 @@ async fn a_database_whose_callers_take_all_connections_is_well() {
     let url = server.database();
     let scene = Arc::new(Scene::new(&address(&url)).await);
     let family = scene.family(at(1)).await;
-    let holder = hold(server, &url, "SELECT 1 FROM sessions FOR UPDATE", 4).await;
+    let holder = hold(server, &url, "SELECT 1 FROM sessions FOR UPDATE", 4, "COMMIT").await;
     let mut callers = JoinSet::new();
     for _ in 0..60 {
         let scene = Arc::clone(&scene);

@@ -142,6 +142,25 @@ async fn tables_of_an_older_version_are_brought_up_to_date_with_all_that_they_ho
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_starts_waits_for_a_migration_as_long_as_it_takes() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    server.psql(name(&url), include_str!("../../src/store/postgres/migrations/001_tables.sql"));
+    server.psql(
+        name(&url),
+        "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now()); \
+         INSERT INTO schema_migrations (version) VALUES (1)",
+    );
+    // Longer than any step may take that a caller waits for.
+    let holder = crowds::hold(server, &url, "INSERT INTO schema_migrations (version) VALUES (2)", 8, "ROLLBACK").await;
+    PostgresStore::open(address(&url), 2).await.unwrap();
+    holder.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_of_a_newer_version_are_refused_with_what_to_do() {
     if !is_wanted() {
         return;

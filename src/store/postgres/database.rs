@@ -38,7 +38,7 @@ const ATTEMPTS: u32 = 20;
 /// The longest wait before the first further run. It doubles each time, up to [`MAX_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(4);
 const MAX_WAIT: Duration = Duration::from_millis(128);
-/// How long one run of a step may take. The database itself gives up a statement before that (see `connect::STATEMENT_TIMEOUT`).
+/// How long one run of a step may take that somebody waits for. The database itself gives up a statement before that (see `connect::STATEMENT_TIMEOUT`).
 const RUN_LIMIT: Duration = Duration::from_secs(6);
 /// How long it may take to call off what took too long.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
@@ -212,7 +212,22 @@ impl Database {
 
     /// The runs of a step.
     pub(super) fn runs(&self) -> Runs<'_> {
-        Runs { database: self, undone: 0 }
+        Runs { database: self, undone: 0, limit: Some(RUN_LIMIT) }
+    }
+
+    /// The same for steps that may take as long as they take.
+    pub(super) const fn patient(&self) -> Patient<'_> {
+        Patient(self)
+    }
+}
+
+/// A database whose steps nobody waits for.
+pub(super) struct Patient<'a>(&'a Database);
+
+impl<'a> Patient<'a> {
+    /// The runs of a step, which itself has to tell the server that it has no limits.
+    pub(super) fn runs(&self) -> Runs<'a> {
+        Runs { limit: None, ..self.0.runs() }
     }
 }
 
@@ -254,13 +269,16 @@ pub(super) struct Runs<'a> {
     database: &'a Database,
     /// How many the database has undone.
     undone: u32,
+    /// How long each may take.
+    limit: Option<Duration>,
 }
 
 impl Runs<'_> {
     /// Begins a run: takes a connection, and begins with a statement.
     pub(super) async fn begin(&mut self, begin: &str) -> Result<Run, Error> {
         let object = self.database.pool.get().await.map_err(|error| no_connection(&error))?;
-        let run = Run { object: Some(object), tls: self.database.tls.clone(), patience: RUN_LIMIT, owes: AtomicBool::new(false) };
+        let tls = self.database.tls.clone();
+        let run = Run { object: Some(object), tls, patience: RUN_LIMIT, limit: self.limit, owes: AtomicBool::new(false) };
         if !begin.is_empty() {
             let begun = run.limited(run.txn()?.batch(begin)).await;
             begun.map_err(Failure::into_error)?;
@@ -323,6 +341,7 @@ pub(super) struct Run {
     object: Option<Object>,
     tls: MakeRustlsConnect,
     patience: Duration,
+    limit: Option<Duration>,
     owes: AtomicBool,
 }
 
@@ -352,7 +371,10 @@ impl Run {
 
     /// Bounds how long it takes.
     pub(super) async fn limited<T>(&self, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        timeout(RUN_LIMIT, step).await.unwrap_or(Err(Failure::Slow))
+        match self.limit {
+            Some(limit) => timeout(limit, step).await.unwrap_or(Err(Failure::Slow)),
+            None => step.await,
+        }
     }
 
     /// Gives the connection back: nothing is under way on it.

@@ -27,7 +27,7 @@ pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
         )));
     }
     for (version, sql) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > latest) {
-        let applied = transact!(database, async |txn| apply(txn, version, sql).await).await?;
+        let applied = transact!(database.patient(), async |txn| apply(txn, version, sql).await).await?;
         if applied {
             tracing::info!(version, "the tables of the database were migrated");
         }
@@ -40,8 +40,10 @@ async fn version(database: &Database) -> Result<i64, Error> {
     row.as_ref().map_or(Ok(0), |row| Columns::of(row).next())
 }
 
-/// Takes a step, and says whether it was still to be taken.
+/// Takes a step, and says whether it was still to be taken. It takes the time that it takes, an index of a large table, and so does waiting for
+/// another replica that does it.
 async fn apply(txn: &Txn<'_>, version: i64, sql: &str) -> Result<bool, Failure> {
+    txn.batch("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0").await?;
     let noted = txn.execute("INSERT INTO schema_migrations (version) VALUES ($1) ON CONFLICT (version) DO NOTHING", &[&version]).await?;
     if noted == 1 {
         txn.batch(sql).await?;
