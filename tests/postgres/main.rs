@@ -110,7 +110,7 @@ async fn replicas_that_start_at_once_on_a_new_database_make_its_tables_once() {
         for started in starts.join_all().await {
             started.unwrap();
         }
-        assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM schema_migrations"), "2");
+        assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM schema_migrations"), "3");
     }
 }
 
@@ -134,7 +134,7 @@ async fn tables_of_an_older_version_are_brought_up_to_date_with_all_that_they_ho
     for started in starts.join_all().await {
         started.unwrap();
     }
-    assert_eq!(server.psql(name(&url), "SELECT COUNT(*), MAX(version) FROM schema_migrations"), "2|2");
+    assert_eq!(server.psql(name(&url), "SELECT COUNT(*), MAX(version) FROM schema_migrations"), "3|3");
     assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM used_up"), "1");
     let scene = Scene::new(&address(&url)).await;
     let family = scene.family(at(1)).await;

@@ -184,15 +184,23 @@ impl LogoutStore for PostgresStore {
     }
 
     async fn logouts(&self, given_up: bool, app: Option<AppId>, after: After<LogoutId>, limit: usize) -> Result<Vec<OwedLogout>, Error> {
-        let sql = concat!(
-            "SELECT ",
-            logout_columns!(),
-            " FROM logouts l WHERE (l.given_up_at IS NOT NULL) = $1 AND ($2::text IS NULL OR l.app = $2) AND l.id > $3 ORDER BY l.id LIMIT $4"
-        );
+        macro_rules! list {
+            ($which:literal) => {
+                concat!(
+                    "SELECT ",
+                    logout_columns!(),
+                    " FROM logouts l WHERE l.given_up_at ",
+                    $which,
+                    " AND ($1::text IS NULL OR l.app = $1) AND l.id > $2 ORDER BY l.id LIMIT $3"
+                )
+            };
+        }
+        // Two statements, because each has an index of its own.
+        let sql = if given_up { list!("IS NOT NULL") } else { list!("IS NULL") };
         let app = app.as_ref().map(AppId::as_str);
         let begin: Vec<u8> = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        read_logouts(&self.database.query(sql, &[&given_up, &app, &begin, &limit]).await?)
+        read_logouts(&self.database.query(sql, &[&app, &begin, &limit]).await?)
     }
 
     async fn owed_logouts(&self) -> Result<u64, Error> {

@@ -7,7 +7,8 @@ use super::database::{Columns, Database, Failure, Txn, transact};
 use crate::core::Error;
 
 /// The steps, in order; the first makes version 1. One that was released is never changed.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/001_tables.sql"), include_str!("migrations/002_counts.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("migrations/001_tables.sql"), include_str!("migrations/002_counts.sql"), include_str!("migrations/003_logouts.sql")];
 
 const MIGRATIONS_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS schema_migrations (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
