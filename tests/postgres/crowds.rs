@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
+use supos_auth::core::Error;
 use tokio::{
+    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -54,4 +56,28 @@ async fn a_database_whose_callers_take_all_connections_is_well() {
     }
     callers.join_all().await;
     holder.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_export_goes_on_at_a_time() {
+    if !is_wanted() {
+        return;
+    }
+    let scene = Arc::new(Scene::new(&address(&PostgresServer::shared().database())).await);
+    scene.family(at(1)).await;
+    let export = || {
+        let (records, received) = mpsc::channel(1);
+        let scene = Arc::clone(&scene);
+        (tokio::spawn(async move { scene.store.export(records).await }), received)
+    };
+    let (first, mut received) = export();
+    received.recv().await.unwrap();
+    let (second, _received) = export();
+    assert!(matches!(second.await.unwrap(), Err(Error::Precondition(_))));
+    // Whoever goes away keeps nobody from the next one.
+    drop(received);
+    assert!(first.await.unwrap().is_err());
+    let (third, mut received) = export();
+    while received.recv().await.is_some() {}
+    third.await.unwrap().unwrap();
 }

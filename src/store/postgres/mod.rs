@@ -20,6 +20,7 @@ mod transfer;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::sync::Mutex;
 
 pub use self::connect::Address;
 use self::{
@@ -57,6 +58,8 @@ pub struct PostgresStore {
     /// Which notes this replica has written lately.
     noted: Memory,
     standbys: Standbys,
+    /// Held by an export: each keeps a connection, and the database from clearing up.
+    exporting: Mutex<()>,
 }
 
 impl PostgresStore {
@@ -70,7 +73,7 @@ impl PostgresStore {
         let noted = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
         let left = Left::default();
         let (probing, database) = (address.clone().pool(PROBING, left.clone())?, address.pool(connections, left)?);
-        let store = Self { database, probing, clock, noted, standbys: Standbys::default() };
+        let store = Self { database, probing, clock, noted, standbys: Standbys::default(), exporting: Mutex::default() };
         let opened = async {
             migrations::migrate(&store.database).await?;
             store.try_database().await
