@@ -3,7 +3,7 @@
 use std::{
     sync::Arc,
     thread::{JoinHandle, spawn},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use supos_auth::core::Error;
@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     address, name,
     postgres_server::{PostgresServer, is_wanted},
-    scene::{Scene, at},
+    scene::{GRACE, Scene, at},
 };
 
 /// Has somebody else hold what a statement locks for so many seconds, and returns once he does.
@@ -56,6 +56,28 @@ async fn a_database_whose_callers_take_all_connections_is_well() {
     }
     callers.join_all().await;
     holder.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_long_for_a_row_that_somebody_else_holds_nor_for_one_that_he_need_not_write() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let scene = Scene::new(&address(&url)).await;
+    let family = scene.family(at(1)).await;
+    scene.rotate(family, 0, at(2)).await.unwrap();
+    let holder = hold(server, &url, "SELECT 1 FROM sessions FOR UPDATE", 4, "COMMIT").await;
+    // Who asks twice at once is told the same again, and the session was kept alive just now.
+    assert_eq!(scene.rotate(family, 0, at(2)).await.unwrap().family.generation, 1);
+    let began = Instant::now();
+    for refused in [scene.rotate(family, 1, at(2)).await, scene.rotate(family, 0, at(2).after(GRACE / 2)).await] {
+        assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    holder.join().unwrap();
+    assert_eq!(scene.rotate(family, 1, at(3)).await.unwrap().family.generation, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

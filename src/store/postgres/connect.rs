@@ -41,6 +41,10 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 /// How long one statement may take on the server, locks included.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long it may wait for a lock of it. Somebody else works on the same record, or many do: whoever waits for it has a connection meanwhile that
+/// others could use.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Where a server listens that says nothing else.
 const DEFAULT_PORT: u16 = 5432;
 
@@ -320,7 +324,9 @@ fn is_near(host: &Host) -> bool {
 async fn tell(client: &Client) -> Result<(), tokio_postgres::Error> {
     let limit = STATEMENT_TIMEOUT.as_millis();
     let settings = format!(
-        "SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {}; SET default_transaction_isolation = 'read committed'",
+        "SET statement_timeout = {limit}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
+         SET default_transaction_isolation = 'read committed'",
+        LOCK_TIMEOUT.as_millis(),
         2 * limit
     );
     client.batch_execute(&settings).await?;

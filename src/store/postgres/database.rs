@@ -89,6 +89,8 @@ enum Verdict {
     Undone,
     /// It was undone, and this server takes no writes: others may.
     ReadOnly,
+    /// It was undone: somebody else holds what it needs, and others may wait for that, too.
+    Contended,
     /// It did not go well, or nobody knows.
     Unavailable,
 }
@@ -105,6 +107,7 @@ fn judge(error: &tokio_postgres::Error) -> Verdict {
             | SqlState::DUPLICATE_OBJECT),
         ) => Verdict::Undone,
         Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => Verdict::ReadOnly,
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => Verdict::Contended,
         _ => Verdict::Unavailable,
     }
 }
@@ -307,6 +310,10 @@ impl Runs<'_> {
         self.undone += 1;
         match judge(&error) {
             Verdict::Unavailable => return Some(Err(unavailable(&error))),
+            Verdict::Contended => {
+                metrics::counter!("supos_auth_database_lock_timeouts_total").increment(1);
+                return Some(Err(busy()));
+            }
             _ if self.undone == ATTEMPTS => {
                 tracing::warn!("a step was undone by the database {ATTEMPTS} times, and is given up: {}", unavailable(&error));
                 return Some(Err(unavailable(&error)));
@@ -383,11 +390,15 @@ impl Run {
     }
 }
 
+const fn busy() -> Error {
+    Error::Busy { retry_after: Duration::from_secs(1) }
+}
+
 fn no_connection(error: &PoolError) -> Error {
     match error {
         PoolError::Timeout(TimeoutType::Wait) => {
             metrics::counter!("supos_auth_database_pool_exhausted_total").increment(1);
-            Error::Busy { retry_after: Duration::from_secs(1) }
+            busy()
         }
         PoolError::Timeout(_) => Error::StoreUnavailable("the database does not take the connection in time".into()),
         PoolError::Backend(error) => unavailable(error),

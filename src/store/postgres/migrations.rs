@@ -13,13 +13,20 @@ const MIGRATIONS: [&str; 3] =
 const MIGRATIONS_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS schema_migrations (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
 
+/// A step takes the time that it takes (an index of a large table), and so does waiting for another replica that takes it.
+const NO_LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+
 /// Brings the tables up to date.
 ///
 /// # Errors
 /// [`Error::StoreUnavailable`], also when a newer version has been there.
 pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    transact!(database, async |txn| txn.batch(MIGRATIONS_TABLE).await).await?;
+    transact!(database.patient(), async |txn| {
+        txn.batch(NO_LIMITS).await?;
+        txn.batch(MIGRATIONS_TABLE).await
+    })
+    .await?;
     let latest = version(database).await?;
     if latest > known {
         return Err(Error::StoreUnavailable(format!(
@@ -41,10 +48,9 @@ async fn version(database: &Database) -> Result<i64, Error> {
     row.as_ref().map_or(Ok(0), |row| Columns::of(row).next())
 }
 
-/// Takes a step, and says whether it was still to be taken. It takes the time that it takes, an index of a large table, and so does waiting for
-/// another replica that does it.
+/// Takes a step, and says whether it was still to be taken.
 async fn apply(txn: &Txn<'_>, version: i64, sql: &str) -> Result<bool, Failure> {
-    txn.batch("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+    txn.batch(NO_LIMITS).await?;
     let noted = txn.execute("INSERT INTO schema_migrations (version) VALUES ($1) ON CONFLICT (version) DO NOTHING", &[&version]).await?;
     if noted == 1 {
         txn.batch(sql).await?;

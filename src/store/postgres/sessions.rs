@@ -3,7 +3,7 @@
 //! The steps that there are most of read what they judge, judge it by the same functions as every store, and then write with one
 //! statement that does something only if what was judged is still so. Otherwise they begin again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio_postgres::Row;
@@ -32,6 +32,9 @@ use crate::{
 
 /// How often a step begins again because what it judged has changed.
 const ATTEMPTS: usize = 20;
+/// Who repeats an answer does not wait to keep a session alive that was used within so long: whoever holds it mostly does the same. Shorter than
+/// any commit is waited for that may be given up.
+const JUST_USED: Duration = Duration::from_secs(1);
 
 /// Opens a session. Whoever calls has locked its user's row.
 pub(super) async fn open(txn: &Txn<'_>, session: &Session) -> Result<(), Failure> {
@@ -449,9 +452,19 @@ impl SessionStore for PostgresStore {
         self.use_up(using).await?;
         let id = rotation.family;
         // The session is kept alive if it is still there, and the family if it still has the generation that was judged.
-        let keep = "UPDATE sessions s SET last_used_at = GREATEST(s.last_used_at, $4) WHERE s.id = $1 AND s.expires_at > 0 \
-                    AND EXISTS (SELECT 1 FROM families f WHERE f.session_id = $1 AND f.number = $2 AND f.generation = $3) \
-                    RETURNING s.last_used_at";
+        macro_rules! keep {
+            ($session:literal) => {
+                concat!(
+                    "UPDATE sessions s SET last_used_at = GREATEST(s.last_used_at, $4) WHERE s.id = ",
+                    $session,
+                    " AND s.expires_at > 0 \
+                     AND EXISTS (SELECT 1 FROM families f WHERE f.session_id = $1 AND f.number = $2 AND f.generation = $3) \
+                     RETURNING s.last_used_at"
+                )
+            };
+        }
+        let keep = keep!("$1");
+        let keep_if_free = keep!("(SELECT o.id FROM sessions o WHERE o.id = $1 FOR NO KEY UPDATE SKIP LOCKED)");
         let turn = "WITH kept AS (\
                         UPDATE sessions SET last_used_at = GREATEST(last_used_at, $4) WHERE id = $1 AND expires_at > 0 \
                         RETURNING id, last_used_at\
@@ -472,11 +485,16 @@ impl SessionStore for PostgresStore {
                 Refresher::App(_) | Refresher::Family(_) => return Err(Error::RefreshTokenRefused),
             }
             let judged = i64::from(grant.family.generation);
+            let mut may_stay = false;
             let write = match judge(&grant.family, &rotation, now) {
                 Turn::Unknown => return Err(Error::RefreshTokenRefused),
                 Turn::Replay => {
                     let was_there = self.end_family(id).await?;
                     return Err(if was_there { Error::RefreshTokenReplayed } else { Error::RefreshTokenRefused });
+                }
+                Turn::Repeat if now.since(grant.session.last_used_at) < JUST_USED => {
+                    may_stay = true;
+                    keep_if_free
                 }
                 Turn::Repeat => keep,
                 Turn::Rotate => {
@@ -488,6 +506,10 @@ impl SessionStore for PostgresStore {
             };
             if let Some(row) = self.database.query_opt(write, &[&id.session, &i64::from(id.number), &judged, &now]).await? {
                 Arc::make_mut(&mut grant.session).last_used_at = Columns::of(&row).next()?;
+                return Ok(grant);
+            }
+            if may_stay {
+                // As it was when it was read.
                 return Ok(grant);
             }
         }
