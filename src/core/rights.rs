@@ -70,6 +70,12 @@ impl Rights {
         Ok(Self(rights))
     }
 
+    /// Those of these names that there are here. A newer version may know more: nobody gets anything here by them.
+    pub fn known<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let is_known = |name: &&str| Right::ALL.into_iter().any(|right| right.name() == *name);
+        Self::of_names(names.into_iter().filter(is_known)).unwrap_or_default()
+    }
+
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|right| right.name())

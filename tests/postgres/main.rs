@@ -44,12 +44,14 @@ use std::{
 
 use postgres_server::{PASSWORD, PostgresServer, is_wanted};
 use proxy::Proxy;
-use scene::{Scene, at, new_hash};
+use scene::{Scene, at, change, new_hash};
 use supos_auth::{
     core::{
         Error,
         clock::{Clock, Timestamp},
         logouts::OwedLogout,
+        model::{App, User},
+        rights::Rights,
         secret::Secret,
         throttle::{Counts, Failure, Kind, Memory, Pace, Place},
     },
@@ -215,6 +217,29 @@ async fn a_crash_of_the_database_costs_errors_while_it_is_away_and_nothing_after
     }
     assert_eq!(scene.store.use_once(OneUse { hash: used, until: at(1000) }).await, Ok(false));
     assert!(scene.redeem(&code, at(3)).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_of_a_newer_version_is_not_given_and_not_taken_away() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let scene = Scene::new(&address(&url)).await;
+    for table in ["users", "apps"] {
+        server.psql(name(&url), &format!("UPDATE {table} SET rights = '{{tokens.inspect,of.a.newer.version}}'"));
+    }
+    let app = scene.store.app(&scene.app.id).await.unwrap().unwrap();
+    let user = scene.store.user(scene.user.id).await.unwrap().unwrap();
+    for rights in [&app.rights, &user.rights] {
+        assert_eq!(rights.names().collect::<Vec<_>>(), ["tokens.inspect"]);
+    }
+    let none = Rights::default();
+    scene.store.update_app(&app.id, change(move |app: &mut App| app.rights = none.clone())).await.unwrap();
+    scene.store.update_user(user.id, change(|user: &mut User| user.account_type = 0), at(1)).await.unwrap();
+    assert_eq!(server.psql(name(&url), "SELECT rights FROM apps"), "{of.a.newer.version}");
+    assert_eq!(server.psql(name(&url), "SELECT rights FROM users"), "{tokens.inspect,of.a.newer.version}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

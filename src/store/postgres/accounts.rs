@@ -12,7 +12,7 @@ use super::{
     PostgresStore,
     database::{Columns, Failure, Txn, transact},
     lock,
-    rows::{administers, app_columns, app_values, read_app, read_user, user_columns, user_values},
+    rows::{administers, app_columns, app_values, known_rights, read_app, read_user, rights_and_unknown, user_columns, user_values},
     sessions,
 };
 use crate::{
@@ -119,10 +119,13 @@ impl AppStore for PostgresStore {
             let row = txn.query_opt(read, &[&id.as_str()]).await?.ok_or(Error::NotFound("app"))?;
             let mut app = read_app(&mut Columns::of(&row))?;
             change(&mut app)?;
-            let write = "UPDATE apps SET incarnation = $2, display_name = $3, redirect_uris = $4, logout_uris = $5, enabled = $6, \
-                             refresh_requires_app_credential = $7, secrets = $8, created_at = $9, updated_at = $10, rights = $11, \
-                             signature_requires_date = $12 WHERE id = $1";
-            txn.execute(write, &app_values(&app).params()).await?;
+            let write = concat!(
+                "UPDATE apps SET incarnation = $2, display_name = $3, redirect_uris = $4, logout_uris = $5, enabled = $6, \
+                 refresh_requires_app_credential = $7, secrets = $8, created_at = $9, updated_at = $10, rights = ",
+                rights_and_unknown!("$11", "$13"),
+                ", signature_requires_date = $12 WHERE id = $1"
+            );
+            txn.execute(write, &[app_values(&app).params(), vec![&known_rights()]].concat()).await?;
             Ok(app)
         })
         .await
@@ -225,9 +228,13 @@ async fn keep_an_administrator(txn: &Txn<'_>, before: &User, stays: bool) -> Res
 }
 
 async fn write_user(txn: &Txn<'_>, user: &User) -> Result<(), Failure> {
-    let sql = "UPDATE users SET name = $2, person_code = $3, company_code = $4, account_type = $5, enabled = $6, password_hash = $7, \
-               password_change_required = $8, created_at = $9, updated_at = $10, rights = $11, administrator = $12 WHERE id = $1";
-    txn.execute(sql, &user_values(user).params()).await?;
+    let sql = concat!(
+        "UPDATE users SET name = $2, person_code = $3, company_code = $4, account_type = $5, enabled = $6, password_hash = $7, \
+         password_change_required = $8, created_at = $9, updated_at = $10, rights = ",
+        rights_and_unknown!("$11", "$13"),
+        ", administrator = $12 WHERE id = $1"
+    );
+    txn.execute(sql, &[user_values(user).params(), vec![&known_rights()]].concat()).await?;
     Ok(())
 }
 

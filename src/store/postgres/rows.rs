@@ -12,7 +12,7 @@ use crate::{
         ids::{AppId, AuthorityId, FamilyId, Incarnation, LogoutId, SessionId, UserId},
         logouts::{Lane, OwedLogout},
         model::{App, AppSecret, Authority, Code, Family, Link, LinkOrigin, Pending, Session, SigningKey, User},
-        rights::Rights,
+        rights::{Right, Rights},
         seal::Sealed,
         secret::BearerHash,
     },
@@ -164,9 +164,20 @@ pub(super) fn app_values(app: &App) -> Values<'_> {
     ]
 }
 
+/// What stands in the place of the rights that a row is to have: these, and those in it that a newer version beside this one has given.
+macro_rules! rights_and_unknown {
+    ($rights:literal, $known:literal) => {
+        concat!("CAST(", $rights, " AS text[]) || ARRAY(SELECT r FROM unnest(rights) AS r WHERE r <> ALL (CAST(", $known, " AS text[])))")
+    };
+}
+
+/// The names of the rights that there are here.
+pub(super) fn known_rights() -> Vec<&'static str> {
+    Right::ALL.into_iter().map(Right::name).collect()
+}
+
 fn read_rights(columns: &mut Columns<'_>) -> Result<Rights, Error> {
-    let names: Vec<&str> = columns.next()?;
-    Rights::of_names(names).map_err(|_| unreadable("a right that this version does not know"))
+    Ok(Rights::known(columns.next::<Vec<&str>>()?))
 }
 
 /// The columns of a user.
@@ -476,6 +487,6 @@ pub(super) fn read_identity(columns: &mut Columns<'_>) -> Result<Identity, Error
 }
 
 pub(super) use {
-    app_columns, authority_columns, code_columns, family_columns, link_columns, logout_columns, session_columns, signing_key_columns,
-    user_columns,
+    app_columns, authority_columns, code_columns, family_columns, link_columns, logout_columns, rights_and_unknown, session_columns,
+    signing_key_columns, user_columns,
 };
