@@ -18,6 +18,9 @@ use crate::{
     scene::{Scene, administrator, app, app_id, at, new_hash, user},
 };
 
+/// How many records of a kind one step sees to.
+const MANY: usize = 256;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_are_moved_into_a_database_that_is_far_away() {
     if !is_wanted() {
@@ -57,7 +60,8 @@ async fn thousands_of_users_and_apps_are_imported_into_a_database_that_is_far_aw
     assert_eq!(store.create_apps(apps.clone()).await, taken("app.app_id"));
     assert_eq!(server.psql(name(&url), "SELECT (SELECT COUNT(*) FROM users), (SELECT COUNT(*) FROM apps)"), "1|1");
 
-    (users.remove(2500), apps.remove(2500));
+    users.remove(2500);
+    apps.remove(2500);
     store.create_users(users.clone()).await.unwrap();
     store.create_apps(apps.clone()).await.unwrap();
     for number in [0, 7, 8, 2998] {
@@ -72,7 +76,6 @@ async fn a_batch_of_many_records_is_seen_to_in_a_database_that_is_far_away() {
     if !is_wanted() {
         return;
     }
-    const MANY: usize = 256;
     let server = PostgresServer::shared();
     let url = server.database();
     let proxy = Proxy::start(server.port()).await;
