@@ -405,6 +405,20 @@ impl Caller {
         if user.is_administrator() { Ok(user) } else { Err(Error::NotAllowed) }
     }
 
+    /// Whether he is the administrator still, for what goes on long after he was let in: whoever has his ticket or token by then may do no
+    /// more than with a new call.
+    ///
+    /// # Errors
+    /// As [`Caller::administrator`]; [`Error::CredentialRefused`] when his session or token has ended; [`Error::StoreUnavailable`].
+    pub async fn still_administrator(&self, core: &Core) -> Result<(), Error> {
+        let known = self.user()?;
+        let user = match self.presented().filter(|_| known.by_token_of.is_some()) {
+            Some(token) => core.inspect(token).await?.map(|grant| grant.user),
+            None => core.store.session_of_ticket(&known.signed_in.session.ticket, core.now()).await?.map(|signed_in| signed_in.user),
+        };
+        if user.ok_or(Error::CredentialRefused)?.is_administrator() { Ok(()) } else { Err(Error::NotAllowed) }
+    }
+
     /// Whoever asks about a token: an app, a user, or both. `right` lets him ask about all.
     ///
     /// # Errors

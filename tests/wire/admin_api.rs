@@ -1,11 +1,13 @@
 //! The admin API: administrators alone, on the native listener alone.
 
+use prost_types::FieldMask;
 use supos_auth::grpc::pb::supos::auth::admin::v1::{
-    CreateAppRequest, CreateUserRequest, ListAppsRequest, ListSessionsRequest, ListSigningKeysRequest, ListUsersRequest,
+    CreateAppRequest, CreateUserRequest, EndUserSessionsRequest, ImportOptions, ImportUsersRequest, ListAppsRequest, ListSessionsRequest,
+    ListSigningKeysRequest, ListUsersRequest, UpdateUserRequest, User as AdminUser, import_users_request::Step,
 };
 use tonic::Code;
 
-use crate::harness::{App, Case, Op, Via, Who, World, authorize, native, unique};
+use crate::harness::{App, Call, Case, Op, User, Via, Who, World, authorize, native, unique};
 
 /// How each service of the admin API answers the caller.
 async fn answers(world: &World, who: &Who) -> Vec<Result<(), tonic::Status>> {
@@ -70,23 +72,60 @@ async fn nobody_else_is_let_in() {
 
 #[tokio::test]
 async fn an_administrator_who_is_one_no_more_is_not_let_in() {
-    use prost_types::FieldMask;
-    use supos_auth::grpc::pb::supos::auth::admin::v1::{UpdateUserRequest, User};
-
     let world = World::shared().await;
     let app = world.app().await;
     let admin = world.user_with(|user| user.account_type = 1).await;
     let ticket = world.sign_in(&admin).await;
     let tokens = world.tokens(&app, &ticket).await;
-    let demoted = User { name: format!("users/{}", admin.id), account_type: 0, ..Default::default() };
-    let mask = FieldMask { paths: vec!["account_type".to_owned()] };
-    let request = world.as_admin(UpdateUserRequest { user: Some(demoted), update_mask: Some(mask) }).await;
-    world.users().update_user(request).await.expect("an account's type can be changed");
+    demote(&world, &admin).await;
     for who in [Who::authorization(&format!("Ticket {ticket}")), Who::bearer(&tokens.access)] {
         for answer in answers(&world, &who).await {
             let status = answer.expect_err("he is an administrator no more");
             assert!(matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated), "{status:?}");
         }
+    }
+}
+
+/// Makes an administrator an ordinary user.
+async fn demote(world: &World, admin: &User) {
+    let demoted = AdminUser { name: format!("users/{}", admin.id), account_type: 0, ..Default::default() };
+    let mask = FieldMask { paths: vec!["account_type".to_owned()] };
+    let request = world.as_admin(UpdateUserRequest { user: Some(demoted), update_mask: Some(mask) }).await;
+    world.users().update_user(request).await.expect("an account's type can be changed");
+}
+
+#[tokio::test]
+async fn an_import_by_somebody_who_is_an_administrator_no_more_when_its_last_record_has_come_stores_nothing() {
+    let world = World::shared().await;
+    let app = world.app().await;
+    for (ends, by_token) in [(true, false), (true, true), (false, false), (false, true)] {
+        let admin = world.user_with(|user| user.account_type = 1).await;
+        let ticket = world.sign_in(&admin).await;
+        let who = match by_token {
+            true => Who::bearer(&world.tokens(&app, &ticket).await.access),
+            false => Who::authorization(&format!("Ticket {ticket}")),
+        };
+        let (steps, sent) = tokio::sync::mpsc::channel(2);
+        let sent = tokio_stream::wrappers::ReceiverStream::new(sent);
+        let mut told = world.users().import_users(native::request(sent, &who)).await.expect("it begins").into_inner();
+        let name = unique("imported");
+        let user = AdminUser { user_name: name.clone(), ..AdminUser::default() };
+        let user = CreateUserRequest { user: Some(user), password: "correct horse battery".to_owned(), ..Default::default() };
+        for step in [Step::Options(ImportOptions::default()), Step::User(user)] {
+            steps.send(ImportUsersRequest { step: Some(step) }).await.expect("it is taken");
+        }
+        if ends {
+            let request = world.as_admin(EndUserSessionsRequest { user: format!("users/{}", admin.id) }).await;
+            world.sessions().end_user_sessions(request).await.expect("his sessions end");
+        } else {
+            demote(&world, &admin).await;
+        }
+        drop(steps);
+        let refused = told.message().await.expect_err("it is refused");
+        let expected = if ends { Code::Unauthenticated } else { Code::PermissionDenied };
+        assert_eq!(refused.code(), expected, "{refused:?}");
+        let sign_in = Call::new(Op::SignIn).with("userName", &name).with("password", "correct horse battery");
+        world.call(Via::Native, &sign_in).await.refused(Case::Password);
     }
 }
 

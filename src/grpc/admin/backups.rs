@@ -1,8 +1,11 @@
 //! `supos.auth.admin.v1.BackupService`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -28,24 +31,19 @@ pub(super) struct Service(pub(super) Gate);
 /// A backup, piece by piece.
 type Backup = ReceiverStream<Result<pb::TakeBackupResponse, Status>>;
 
-fn take(core: Arc<Core>, caller: &Caller, language: Language) -> Result<Backup, Error> {
+/// How long whoever takes a backup may leave a piece of it waiting: nobody else can take one meanwhile.
+const SILENCE: Duration = Duration::from_secs(30);
+
+fn take(core: Arc<Core>, caller: Caller, language: Language) -> Result<Backup, Error> {
     caller.administrator()?;
     let (who, address) = (caller.to_string(), caller.source().address);
-    let (to_answer, mut pieces) = mpsc::channel::<Piece>(2);
+    let (to_answer, pieces) = mpsc::channel(2);
     let (answers, answer) = mpsc::channel(2);
-    let send = answers.clone();
     tokio::spawn(async move {
         let begun = Instant::now();
-        let forward = async {
-            while let Some(Piece { bytes, records }) = pieces.recv().await {
-                let piece = pb::TakeBackupResponse { chunk: bytes, records: i64::try_from(records).unwrap_or(i64::MAX) };
-                if send.send(Ok(piece)).await.is_err() {
-                    break;
-                }
-            }
-            drop(pieces);
-        };
-        let (outcome, ()) = tokio::join!(backup::take(&*core.store, core.now(), to_answer), forward);
+        let forwarded = forward(&core, &caller, pieces, &answers);
+        let (taken, forwarded) = tokio::join!(backup::take(&*core.store, core.now(), to_answer), forwarded);
+        let outcome = forwarded.and(taken);
         if let Ok(records) = outcome {
             tracing::info!(caller = who, address = address.map(tracing::field::display), records, "a backup was taken");
         }
@@ -58,6 +56,26 @@ fn take(core: Arc<Core>, caller: &Caller, language: Language) -> Result<Backup, 
     Ok(ReceiverStream::new(answer))
 }
 
+/// Passes the pieces on, for as long as he takes them and may have them. When it ends, the backup does.
+async fn forward(
+    core: &Core,
+    caller: &Caller,
+    mut pieces: mpsc::Receiver<Piece>,
+    answers: &mpsc::Sender<Result<pb::TakeBackupResponse, Status>>,
+) -> Result<(), Error> {
+    while let Some(Piece { bytes, records }) = pieces.recv().await {
+        caller.still_administrator(core).await?;
+        let piece = pb::TakeBackupResponse { chunk: bytes, records: i64::try_from(records).unwrap_or(i64::MAX) };
+        match timeout(SILENCE, answers.send(Ok(piece))).await {
+            Ok(Ok(())) => {}
+            // He has gone, which the backup finds out.
+            Ok(Err(_)) => break,
+            Err(_) => return Err(Error::Precondition("no piece of the backup was taken for 30 seconds")),
+        }
+    }
+    Ok(())
+}
+
 #[tonic::async_trait]
 impl pb::backup_service_server::BackupService for Service {
     type TakeBackupStream = Backup;
@@ -65,7 +83,7 @@ impl pb::backup_service_server::BackupService for Service {
     async fn take_backup(&self, request: Request<pb::TakeBackupRequest>) -> Result<Response<Backup>, Status> {
         let language =
             request.metadata().get("accept-language").and_then(|value| value.to_str().ok()).map_or(Language::English, Language::preferred);
-        let work = async |core, caller, _| take(core, &caller, language);
+        let work = async |core, caller, _| take(core, caller, language);
         self.0.serve_admin("/supos.auth.admin.v1.BackupService/TakeBackup", request, work).await
     }
 }

@@ -1,8 +1,11 @@
 //! Imports: a stream of records that are stored all together, or not at all.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -25,6 +28,10 @@ use crate::{
 const MAX_RECORDS: usize = 10_000;
 /// How often progress is told, in records.
 const PROGRESS_EVERY: usize = 100;
+/// How long whoever imports may send nothing.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long all records may take to come and be checked, their passwords hashed: ten thousand of those take less.
+const TIME_LIMIT: Duration = Duration::from_hours(1);
 
 /// How far an import has come.
 pub(super) type Progress<T> = ReceiverStream<Result<T, Status>>;
@@ -151,7 +158,7 @@ pub(super) async fn serve<I: Import>(
         let (progress, answer) = mpsc::channel(16);
         tokio::spawn(async move {
             let begun = Instant::now();
-            let outcome = import::<I>(&core, steps, &progress).await;
+            let outcome = import::<I>(&core, &caller, steps, &progress).await;
             // The call that began it was counted as done when its stream began.
             gate::note(I::OUTCOME, &who, address, outcome.as_ref().err(), begun.elapsed());
             let last = outcome
@@ -165,19 +172,43 @@ pub(super) async fn serve<I: Import>(
     gate.serve_admin(rpc, request, work).await
 }
 
+/// What comes next; none: that was all.
+async fn next<M>(steps: &mut Streaming<M>) -> Result<Option<M>, Error> {
+    let message = timeout(SILENCE, steps.message()).await.map_err(|_| Error::Precondition("nothing came for 30 seconds: import again"))?;
+    message.map_err(|_| Error::parameter("steps", Problem::Malformed))
+}
+
 async fn import<I: Import>(
+    core: &Core,
+    caller: &Caller,
+    steps: Streaming<I::Message>,
+    progress: &mpsc::Sender<Result<I::Response, Status>>,
+) -> Result<(usize, usize), Error> {
+    // Only what comes before anything is stored may be cut short: afterwards nobody could say whether it was.
+    let gathered = timeout(TIME_LIMIT, gather::<I>(core, steps, progress)).await;
+    let (options, records) = gathered.map_err(|_| Error::Precondition("the import took longer than an hour: split it"))??;
+    let checked = records.len();
+    if options.validate_only {
+        return Ok((checked, 0));
+    }
+    caller.still_administrator(core).await?;
+    I::store(core, records).await?;
+    Ok((checked, checked))
+}
+
+/// Takes the options and all records, and checks them.
+async fn gather<I: Import>(
     core: &Core,
     mut steps: Streaming<I::Message>,
     progress: &mpsc::Sender<Result<I::Response, Status>>,
-) -> Result<(usize, usize), Error> {
-    let gone = |_| Error::parameter("steps", Problem::Malformed);
-    let options = match steps.message().await.map_err(gone)?.and_then(I::step) {
+) -> Result<(pb::ImportOptions, Vec<I::Record>), Error> {
+    let options = match next(&mut steps).await?.and_then(I::step) {
         Some(Step::Options(options)) => options,
         _ => return Err(Error::parameter("options", Problem::Missing)),
     };
     let mut records = Vec::new();
     let mut seen = HashSet::new();
-    while let Some(message) = steps.message().await.map_err(gone)? {
+    while let Some(message) = next(&mut steps).await? {
         let place = format!("steps[{}]", records.len());
         let Some(Step::Record(request)) = I::step(message) else { return Err(Error::parameter(place, Problem::Malformed)) };
         if records.len() == MAX_RECORDS {
@@ -194,10 +225,5 @@ async fn import<I: Import>(
             progress.send(Ok(I::response(records.len(), 0))).await.map_err(|_| Error::Precondition("the caller has gone"))?;
         }
     }
-    let checked = records.len();
-    if options.validate_only {
-        return Ok((checked, 0));
-    }
-    I::store(core, records).await?;
-    Ok((checked, checked))
+    Ok((options, records))
 }
