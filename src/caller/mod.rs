@@ -231,8 +231,7 @@ pub struct Caller {
     showed_ticket: bool,
     /// He showed a credential of a kind that does not count, or that was wrong.
     refused: bool,
-    /// A browser sent this on behalf of a page of another site.
-    cross_site: bool,
+    page: Page,
     source: Source,
     binding: Option<Secret>,
 }
@@ -264,7 +263,7 @@ impl Caller {
             tickets: Vec::new(),
             showed_ticket: false,
             refused: false,
-            cross_site: is_cross_site(call.headers, call.public_origin),
+            page: page_behind(call.headers, call.public_origin),
             source: Source { address: call.address, browser },
             binding: credentials.binding,
         };
@@ -320,6 +319,17 @@ impl Caller {
     #[must_use]
     pub fn take_use(&self) -> Option<OneUse> {
         self.app.as_ref()?.once.take()
+    }
+
+    const fn is_cross_site(&self) -> bool {
+        matches!(self.page, Page::Elsewhere)
+    }
+
+    /// Whether no page but one of ours can have sent this. Who is signed in by a form is as much as who is signed out, so pages of the same
+    /// site are not let, either.
+    #[must_use]
+    pub const fn is_from_our_page(&self) -> bool {
+        matches!(self.page, Page::Ours)
     }
 
     /// Where the call comes from.
@@ -446,7 +456,7 @@ impl Caller {
     pub fn ender(&self) -> Result<Asker, Error> {
         let asker = self.asker(Right::SessionsEnd)?;
         let by_cookie = self.app.is_none() && self.bearer.is_none();
-        if by_cookie && self.cross_site { Err(Error::NotAllowed) } else { Ok(asker) }
+        if by_cookie && self.is_cross_site() { Err(Error::NotAllowed) } else { Ok(asker) }
     }
 
     /// Whoever registers an authority. Where `anybody` is false, somebody of whom nothing is known may not.
@@ -461,7 +471,7 @@ impl Caller {
         }
         let ticket = self.ticket()?;
         let shows_more = self.app.is_some() || self.bearer.is_some();
-        if !shows_more && ticket.is_some() && self.cross_site {
+        if !shows_more && ticket.is_some() && self.is_cross_site() {
             return Err(Error::NotAllowed);
         }
         if self.has(Right::IdentityProvidersWrite) {
@@ -476,7 +486,7 @@ impl Caller {
     /// [`Error::Parameter`] when there are two; [`Error::NotAllowed`] when a page of another site asks.
     pub fn ending(&self) -> Result<Option<&SignedIn>, Error> {
         match self.ticket()? {
-            Some(_) if self.cross_site => Err(Error::NotAllowed),
+            Some(_) if self.is_cross_site() => Err(Error::NotAllowed),
             other => Ok(other),
         }
     }
@@ -484,7 +494,7 @@ impl Caller {
     /// Whether a cookie of his may be taken from him: a page of another site can send a browser here without its cookies.
     #[must_use]
     pub const fn may_lose_ticket(&self) -> bool {
-        self.showed_ticket || !self.cross_site
+        self.showed_ticket || !self.is_cross_site()
     }
 
     /// Whether he showed a ticket, dead or alive.
@@ -537,18 +547,29 @@ impl fmt::Display for Caller {
     }
 }
 
-/// Whether a browser says that a page of another site is behind this request. Pages of the same site are let: apps on other ports and
-/// names of it sign their users out here. What is no browser says nothing.
-fn is_cross_site(headers: &HeaderMap, public_origin: &str) -> bool {
+/// Whose page has a browser send a request. What is no browser says nothing, and may be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Page {
+    Ours,
+    /// Apps on other ports and names of the site, which sign their users out here.
+    SameSite,
+    Elsewhere,
+}
+
+/// Whose page a browser says is behind a request.
+fn page_behind(headers: &HeaderMap, public_origin: &str) -> Page {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
     // What a page merely loads does nothing, whoever's page it is: a picture whose address is ours is nobody's will.
     if text("sec-fetch-dest").is_some_and(|kind| !["document", "iframe", "frame", "empty"].contains(&kind.as_str())) {
-        return true;
+        return Page::Elsewhere;
     }
     match text("sec-fetch-site").as_deref() {
-        Some("same-origin" | "same-site" | "none") => false,
-        Some(_) => true,
-        None => text("origin").is_some_and(|origin| origin != public_origin.to_ascii_lowercase()),
+        Some("same-origin" | "none") => Page::Ours,
+        Some("same-site") => Page::SameSite,
+        Some(_) => Page::Elsewhere,
+        // Over plain http browsers say nothing else, but to the machine itself.
+        None if text("origin").is_some_and(|origin| origin != public_origin.to_ascii_lowercase()) => Page::Elsewhere,
+        None => Page::Ours,
     }
 }
 
@@ -592,21 +613,21 @@ mod tests {
     #[test]
     fn a_page_of_another_site_is_told_by_what_the_browser_says() {
         let origin = "https://auth.example";
-        for (pairs, cross_site) in [
-            (&[][..], false),
-            (&[("sec-fetch-site", "same-origin"), ("origin", "https://evil.example")], false),
-            (&[("sec-fetch-site", "none")], false),
-            (&[("sec-fetch-site", "cross-site")], true),
-            (&[("sec-fetch-site", "same-site")], false),
-            (&[("origin", "https://auth.example")], false),
-            (&[("origin", "https://auth.example.evil")], true),
-            (&[("origin", "null")], true),
-            (&[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "image")], true),
-            (&[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "script")], true),
-            (&[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "empty")], false),
-            (&[("sec-fetch-site", "none"), ("sec-fetch-dest", "document")], false),
+        for (pairs, page) in [
+            (&[][..], Page::Ours),
+            (&[("sec-fetch-site", "same-origin"), ("origin", "https://evil.example")], Page::Ours),
+            (&[("sec-fetch-site", "none")], Page::Ours),
+            (&[("sec-fetch-site", "cross-site")], Page::Elsewhere),
+            (&[("sec-fetch-site", "same-site")], Page::SameSite),
+            (&[("origin", "https://auth.example")], Page::Ours),
+            (&[("origin", "https://auth.example.evil")], Page::Elsewhere),
+            (&[("origin", "null")], Page::Elsewhere),
+            (&[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "image")], Page::Elsewhere),
+            (&[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "script")], Page::Elsewhere),
+            (&[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "empty")], Page::SameSite),
+            (&[("sec-fetch-site", "none"), ("sec-fetch-dest", "document")], Page::Ours),
         ] {
-            assert_eq!(is_cross_site(&headers(pairs), origin), cross_site, "{pairs:?}");
+            assert_eq!(page_behind(&headers(pairs), origin), page, "{pairs:?}");
         }
     }
 }

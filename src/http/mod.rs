@@ -35,7 +35,7 @@ use self::{
     words::Words,
 };
 use crate::{
-    caller,
+    caller::{self, Caller},
     core::{Error, Problem, secret::Secret},
     dialect::{
         self, Dialect,
@@ -182,10 +182,9 @@ impl Browser<'_> {
     }
 
     /// What a form that was sent proves; else the page that says why it does not.
-    fn opened(&self, form: &Form) -> Result<Result<sealed::Form, Answer>, Error> {
-        // A page of another site cannot know the sealed value; one of the same site on another port cannot read it.
-        let site = self.headers().get("sec-fetch-site").and_then(|site| site.to_str().ok());
-        if site.is_some_and(|site| !["same-origin", "none"].contains(&site)) {
+    fn opened(&self, caller: &Caller, form: &Form) -> Result<Result<sealed::Form, Answer>, Error> {
+        // A page of another site cannot know the sealed value; one on another port can set our cookie, and so have its own form taken.
+        if !caller.is_from_our_page() {
             return self.of_another_site().map(Err);
         }
         let cookie = self.before();

@@ -76,7 +76,7 @@ pub(super) async fn send(browser: &Browser<'_>, form: Result<Form, Error>) -> Re
     let gate = &browser.pages.gate;
     gate.serve_page("/http/SignIn", browser.headers(), None, async |call| {
         let form = form?;
-        let opened = match browser.opened(&form)? {
+        let opened = match browser.opened(&call.caller, &form)? {
             Ok(opened) => opened,
             Err(page) => return Ok(page),
         };

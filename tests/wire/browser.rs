@@ -74,6 +74,30 @@ async fn a_person_signs_in_with_and_without_scripts_and_the_next_app_asks_for_no
     }
 }
 
+/// There browsers send no `Sec-Fetch-Site`: the form is known for ours by its `Origin`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_signs_in_and_changes_his_password_over_plain_http_on_a_host_of_the_plant() {
+    if !is_there() {
+        return;
+    }
+    let world = World::own(Setup { public_url: Some("http://auth.plant.test".into()), ..Setup::default() }).await;
+    let user = world.user().await;
+    let argument = format!("--host-resolver-rules=MAP auth.plant.test {}", world.http());
+    let browser = Browser::open_with(DESKTOP.0, DESKTOP.1, true, &argument).await;
+    browser.go("http://auth.plant.test/inter-api/auth/password").await;
+    sign_in(&browser, &user.name, &user.password).await;
+    browser.await_url("http://auth.plant.test/inter-api/auth/password").await;
+    for (field, text) in [
+        ("#currentPassword", user.password.as_str()),
+        ("#newPassword", "another long password"),
+        ("#repeatedPassword", "another long password"),
+    ] {
+        browser.fill(field, text).await;
+    }
+    browser.click("button[type=submit]").await;
+    assert_eq!(browser.text("main > p").await, "Your password was changed.");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a57_the_pages_show_in_nobodys_frame_load_nothing_from_elsewhere_and_run_no_script() {
     if !is_there() {

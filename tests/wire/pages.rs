@@ -157,6 +157,15 @@ async fn a55_nobody_signs_in_by_a_form_that_was_given_to_another_browser() {
         assert_eq!(seen.status, 403, "{site}");
         assert!(seen.headers.get("set-cookie").is_none(), "{site}");
     }
+    // A browser says nothing else over plain http. That of a page without referrers is `null`, whoever's page it is.
+    for origin in ["https://evil.invalid", "http://127.0.0.1:1", "null"] {
+        let elsewhere = Visitor { headers: vec![("origin", origin.into())], ..visitor.clone() };
+        let seen = post(&world, &elsewhere, &fields(&form)).await;
+        assert_eq!(seen.status, 403, "{origin}");
+        assert!(seen.headers.get("set-cookie").is_none(), "{origin}");
+    }
+    let ours = Visitor { headers: vec![("origin", world.url("").trim_end_matches('/').into())], ..visitor.clone() };
+    assert_eq!(post(&world, &ours, &fields(&form)).await.status, 303);
     for kind in ["application/json", "text/plain", "multipart/form-data; boundary=x"] {
         let request = world.http.post(world.url(SIGN_IN)).header("content-type", kind).body("form=x");
         assert_eq!(request.send().await.expect("an answer").status(), 400, "{kind}");

@@ -24,6 +24,11 @@ pub(crate) fn is_there() -> bool {
 impl Browser {
     /// Opens a window of this size, with or without scripts.
     pub(crate) async fn open(width: u32, height: u32, scripts: bool) -> Self {
+        Self::open_with(width, height, scripts, "--lang=en").await
+    }
+
+    /// The same, with an argument of the test's own.
+    pub(crate) async fn open_with(width: u32, height: u32, scripts: bool, argument: &str) -> Self {
         let (folder, log) = (TempDir::with_prefix("supos-auth-browser-").expect("a folder"), Log::default());
         let driver = Process::start("chromedriver".as_ref(), folder.path(), vec!["--port=0".into()], &[], &log);
         let started =
@@ -37,6 +42,7 @@ impl Browser {
             "--disable-dev-shm-usage",
             "--no-first-run",
             "--lang=en",
+            argument,
             format!("--window-size={width},{height}"),
             format!("--user-data-dir={}", folder.path().join("profile").display()),
         ]);
