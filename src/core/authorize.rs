@@ -85,14 +85,10 @@ impl Core {
         if let Some((name, ..)) = too_long {
             return Err(Error::parameter(name, Problem::TooLong));
         }
-        let app = match &request.app {
-            Some(id) => self.enabled_app(id).await?.ok_or(Error::UnknownApp)?,
-            None => self.app_of_redirect_uri(&request.redirect_uri).await?,
-        };
-        if !redirect::matches(&app.redirect_uris, &request.redirect_uri) {
-            return Err(Error::RedirectMismatch);
-        }
-        Ok(app)
+        let asked = redirect::Asked::read(&request.redirect_uri);
+        let Some(id) = &request.app else { return self.app_of(asked.ok_or(Error::NoSingleApp)?).await };
+        let app = self.enabled_app(id).await?.ok_or(Error::UnknownApp)?;
+        if asked.is_some_and(|asked| asked.matches(&app.redirect_uris)) { Ok(app) } else { Err(Error::RedirectMismatch) }
     }
 
     /// The app of this id, if there is one and it is enabled.
@@ -105,7 +101,7 @@ impl Core {
     }
 
     /// The one enabled app that has registered a redirect URI.
-    async fn app_of_redirect_uri(&self, redirect_uri: &str) -> Result<Arc<App>, Error> {
+    async fn app_of(&self, redirect_uri: redirect::Asked<'_>) -> Result<Arc<App>, Error> {
         let mut found = None;
         let mut after = None;
         loop {
@@ -113,7 +109,7 @@ impl Core {
             let Some(last) = page.last() else { break };
             after = Some(last.id.clone());
             for app in page {
-                if app.enabled && redirect::matches(&app.redirect_uris, redirect_uri) && found.replace(app).is_some() {
+                if app.enabled && redirect_uri.matches(&app.redirect_uris) && found.replace(app).is_some() {
                     return Err(Error::NoSingleApp);
                 }
             }

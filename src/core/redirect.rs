@@ -68,11 +68,7 @@ pub(super) fn parse(text: &str) -> Option<Url> {
 
 /// Whether a path has a step up or down in it, spelt out or encoded once or more, or an encoded separator.
 fn hides_a_step(path: &str) -> bool {
-    let mut path = path.to_ascii_lowercase();
-    // `%252e` is `%2e` to whoever decodes twice.
-    while path.contains("%25") {
-        path = path.replace("%25", "%");
-    }
+    let path = unfolded(&path.to_ascii_lowercase());
     if path.contains("%2e") || path.contains("%2f") || path.contains("%5c") || path.contains('\\') {
         return true;
     }
@@ -80,20 +76,43 @@ fn hides_a_step(path: &str) -> bool {
     path.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
 }
 
-/// Whether a redirect URI matches one of those that an app has registered.
-#[must_use]
-pub fn matches(registered: &[String], redirect_uri: &str) -> bool {
-    let Some(asked) = parse(redirect_uri) else { return false };
-    registered.iter().any(|entry| match parse_entry(entry) {
-        Some(Entry::Exact) => without_fragment(redirect_uri) == entry,
-        Some(Entry::Prefix(prefix)) => {
-            asked.scheme() == prefix.scheme()
-                && asked.host() == prefix.host()
-                && asked.port_or_known_default() == prefix.port_or_known_default()
-                && asked.path().starts_with(prefix.path())
-        }
-        None => false,
-    })
+/// A path whose `%25` are `%`, however often they are encoded: `%252e` is `%2e` to whoever decodes twice.
+fn unfolded(path: &str) -> String {
+    let mut pieces = path.split('%');
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |path, piece| path + "%" + piece.trim_start_matches("25"))
+}
+
+/// A redirect URI that somebody asks for. It is parsed once, however many entries it is compared with: it may be anybody's, and looked for
+/// among those of all apps.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    without_fragment: &'a str,
+    url: Url,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads one; none: it matches nothing.
+    #[must_use]
+    pub fn read(redirect_uri: &'a str) -> Option<Self> {
+        Some(Self { without_fragment: without_fragment(redirect_uri), url: parse(redirect_uri)? })
+    }
+
+    /// Whether it matches one of those that an app has registered.
+    #[must_use]
+    pub fn matches(&self, registered: &[String]) -> bool {
+        registered.iter().any(|entry| {
+            // Without a `*` only the text counts, and this one is read already.
+            if !entry.contains('*') {
+                return self.without_fragment == entry;
+            }
+            let Some(Entry::Prefix(prefix)) = parse_entry(entry) else { return false };
+            self.url.scheme() == prefix.scheme()
+                && self.url.host() == prefix.host()
+                && self.url.port_or_known_default() == prefix.port_or_known_default()
+                && self.url.path().starts_with(prefix.path())
+        })
+    }
 }
 
 /// Scheme, host and port of a redirect URI.
@@ -129,7 +148,7 @@ mod tests {
     use super::*;
 
     fn matched(entry: &str, asked: &str) -> bool {
-        matches(&[entry.to_owned()], asked)
+        Asked::read(asked).is_some_and(|asked| asked.matches(&[entry.to_owned()]))
     }
 
     #[test]
@@ -185,6 +204,22 @@ mod tests {
             "",
         ] {
             assert!(!matched(entry, outside), "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_step_is_found_however_often_it_is_encoded() {
+        for times in [0, 1, 2, 7, 500] {
+            let percent = format!("%{}", "25".repeat(times));
+            for hidden in [format!("/{percent}2e{percent}2e/"), format!("/a{percent}2Fb"), format!("/{percent}5c")] {
+                assert!(hides_a_step(&hidden), "{hidden}");
+            }
+            for honest in [format!("/a{percent}"), format!("/a{percent}20b"), format!("/{percent}225")] {
+                assert!(!hides_a_step(&honest), "{honest}");
+            }
+        }
+        for (path, expected) in [("", ""), ("a%2525b%25%252", "a%b%%2"), ("%2%2525", "%2%"), ("25%32", "25%32")] {
+            assert_eq!(unfolded(path), expected);
         }
     }
 
