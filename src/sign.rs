@@ -94,7 +94,8 @@ impl Query {
 
     /// The line that is signed, as names and values: names in lower case, by name, of a name that is given twice the last value.
     ///
-    /// Two different requests must not have the same line, so one that could be read in two ways is refused.
+    /// Two requests that an operation reads different parameters of must not have the same line, so one that could be read in two ways is
+    /// refused.
     fn line(&self, operation: Option<&Operation>) -> Result<Vec<(String, &Wiped)>, Error> {
         let mut line: BTreeMap<String, &Wiped> = BTreeMap::new();
         for (name, value) in self.iter() {
@@ -113,13 +114,14 @@ impl Query {
         let line: Vec<_> = line.into_iter().collect();
         let Some(operation) = operation.filter(|_| !line.is_empty()) else { return Ok(line) };
         let parameters: Vec<String> = operation.parameters.iter().flat_map(|name| [name.to_ascii_lowercase(), snake_case(name)]).collect();
-        for (at, (name, value)) in line.iter().enumerate() {
-            // Whether the value, read on, is the next parameters of another request.
-            let next = line.get(at + 1).map(|(next, _)| next.as_str());
-            let hides = |parameter: &String| {
-                parameter > name && next.is_none_or(|next| parameter.as_str() < next) && value.contains(&format!("&{parameter}="))
-            };
-            if parameters.iter().any(hides) {
+        // The same text is another request's line where a value, read on, is a parameter that sorts after what it would follow there: the
+        // parameter before it. Names that the operation does not know may all be part of that one's value.
+        let mut since = line.first().map(|(name, _)| name.as_str()).unwrap_or_default();
+        for (name, value) in &line {
+            if parameters.contains(name) {
+                since = name;
+            }
+            if parameters.iter().any(|parameter| parameter.as_str() > since && value.contains(&format!("&{parameter}="))) {
                 return Err(Error::parameter(operation.parameter(name).unwrap_or("query"), Problem::Ambiguous));
             }
         }
