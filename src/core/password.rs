@@ -256,10 +256,11 @@ fn check_common(name: &str, password: &Secret, context: &[String]) -> Result<(),
     if guesses < MIN_GUESSES_LOG10 { Err(Error::parameter(name, Problem::TooCommon)) } else { Ok(()) }
 }
 
-/// Checks a hash that was made elsewhere.
+/// Checks a hash that was made elsewhere. It has to ask for no less work than ours: it would be quicker to guess, and whose it is could be told
+/// by how soon a wrong password is refused.
 ///
 /// # Errors
-/// [`Error::Parameter`] with that name when it is no Argon2id hash, or asks for too much work.
+/// [`Error::Parameter`] with that name when it is no Argon2id hash, or asks for too little work or too much.
 pub fn check_hash(name: &str, hash: &str) -> Result<(), Error> {
     let malformed = || Error::parameter(name, Problem::Malformed);
     let parsed = PasswordHash::new(hash).map_err(|_| malformed())?;
@@ -267,10 +268,10 @@ pub fn check_hash(name: &str, hash: &str) -> Result<(), Error> {
     if parsed.algorithm.as_str() != "argon2id" || parsed.hash.is_none() || parsed.salt.is_none() || hash.len() > 256 {
         return Err(malformed());
     }
-    if params.m_cost() > MAX_MEMORY_KIB || params.t_cost() > MAX_PASSES || params.p_cost() > MAX_LANES {
-        return Err(Error::parameter(name, Problem::NotAllowed));
-    }
-    Ok(())
+    let is_fit = (MEMORY_KIB..=MAX_MEMORY_KIB).contains(&params.m_cost())
+        && (PASSES..=MAX_PASSES).contains(&params.t_cost())
+        && (LANES..=MAX_LANES).contains(&params.p_cost());
+    if is_fit { Ok(()) } else { Err(Error::parameter(name, Problem::NotAllowed)) }
 }
 
 #[cfg(test)]
@@ -315,9 +316,15 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_made_elsewhere_is_taken_when_it_is_argon2id_and_not_too_much_work() {
+    fn a_hash_made_elsewhere_is_taken_when_it_is_argon2id_and_no_less_work_than_ours_and_not_too_much() {
         let salt_and_hash = "c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaJObG3Yfw5Q1cV0U";
-        assert!(check_hash("h", &format!("$argon2id$v=19$m=19456,t=2,p=1${salt_and_hash}")).is_ok());
+        for good in ["m=19456,t=2,p=1", "m=65536,t=10,p=4"] {
+            assert_eq!(check_hash("h", &format!("$argon2id$v=19${good}${salt_and_hash}")), Ok(()), "{good}");
+        }
+        for weak in ["m=8,t=1,p=1", "m=19455,t=2,p=1", "m=65536,t=1,p=1"] {
+            let checked = check_hash("h", &format!("$argon2id$v=19${weak}${salt_and_hash}"));
+            assert_eq!(checked, Err(Error::parameter("h", Problem::NotAllowed)), "{weak}");
+        }
         for bad in [
             format!("$argon2i$v=19$m=19456,t=2,p=1${salt_and_hash}"),
             format!("$argon2id$v=19$m=1048576,t=2,p=1${salt_and_hash}"),
