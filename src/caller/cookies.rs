@@ -34,16 +34,11 @@ impl Cookies {
         format!("{}; Max-Age={}", self.holding(BROWSER_COOKIE, browser, "/"), browser::LIFETIME.as_secs())
     }
 
-    /// What the browser shows when it comes back from an authority.
+    /// What the browser shows when it comes back from an authority. It ends by itself and not with a sign-in: another tab may be at an
+    /// authority still, and by itself it is good for nothing.
     #[must_use]
     pub fn of_binding(self, binding: &str) -> String {
         format!("{}; Max-Age={}", self.holding(BINDING_COOKIE, binding, "/"), dance::STATE_LIFETIME.as_secs())
-    }
-
-    /// The sign-in at an authority that the browser had begun is over.
-    #[must_use]
-    pub fn without_binding(self) -> String {
-        format!("{}; Max-Age=0", self.holding(BINDING_COOKIE, "", "/"))
     }
 
     /// Something that only our own pages need, as long as the browser is open.

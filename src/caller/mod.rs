@@ -89,7 +89,7 @@ struct Credentials {
     token: Option<InHeader>,
     tickets: Vec<Secret>,
     browsers: Vec<Secret>,
-    binding: Option<Secret>,
+    bindings: Vec<Secret>,
 }
 
 /// A token in the header that it came in. Callers send one with each call, so it is not copied.
@@ -156,9 +156,9 @@ impl Credentials {
                 tickets.push(Secret::new(ticket));
             }
         }
-        let browsers = cookies(headers, BROWSER_COOKIE).take(MAX_COOKIES).map(Secret::new).collect();
-        let binding = cookies(headers, BINDING_COOKIE).next().map(Secret::new);
-        Ok(Self { authorization, token, tickets, browsers, binding })
+        let some = |name| cookies(headers, name).take(MAX_COOKIES).map(Secret::new).collect();
+        let (browsers, bindings) = (some(BROWSER_COOKIE), some(BINDING_COOKIE));
+        Ok(Self { authorization, token, tickets, browsers, bindings })
     }
 }
 
@@ -233,7 +233,7 @@ pub struct Caller {
     refused: bool,
     page: Page,
     source: Source,
-    binding: Option<Secret>,
+    bindings: Vec<Secret>,
 }
 
 impl Bearer {
@@ -265,7 +265,7 @@ impl Caller {
             refused: false,
             page: page_behind(call.headers, call.public_origin),
             source: Source { address: call.address, browser },
-            binding: credentials.binding,
+            bindings: credentials.bindings,
         };
         let mut unspent = None;
         let mut tickets = credentials.tickets;
@@ -338,10 +338,11 @@ impl Caller {
         &self.source
     }
 
-    /// What the browser shows that it was given when it began to sign in at an authority.
+    /// What the browser shows that it was given when it began to sign in at an authority. A page elsewhere on the site can set another
+    /// cookie of that name, which makes the browser's own no less good.
     #[must_use]
-    pub const fn binding(&self) -> Option<&Secret> {
-        self.binding.as_ref()
+    pub fn bindings(&self) -> &[Secret] {
+        &self.bindings
     }
 
     fn grant(&self) -> Option<&Grant> {

@@ -113,8 +113,7 @@ async fn complete_third_party_sign_in(call: Call, cookies: Cookies) -> Result<An
     let Opened { ticket, browser, .. } = opened;
     let message = pb::CompleteThirdPartySignInResponse { code: DONE.to_owned(), message: OK.to_owned() };
     let answer = convert::redirect(&call, message, way_back);
-    let answer = answer.with("set-cookie", cookies.of_ticket(ticket.expose())).with("set-cookie", cookies.of_browser(browser.expose()));
-    Ok(answer.with("set-cookie", cookies.without_binding()))
+    Ok(answer.with("set-cookie", cookies.of_ticket(ticket.expose())).with("set-cookie", cookies.of_browser(browser.expose())))
 }
 
 async fn token(call: Call) -> Result<Answer<pb::TokenResponse>, Error> {

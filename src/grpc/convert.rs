@@ -8,7 +8,6 @@ use crate::core::{
     authorities::dance::{Arrived, Callback},
     authorize::{AuthorizeRequest, Authorized},
     clock::Timestamp,
-    secret::Secret,
 };
 
 /// A number of seconds on the wire.
@@ -78,7 +77,7 @@ pub(crate) async fn complete_third_party_sign_in(call: &Call) -> Result<Arrived,
         state: parameters.required("state")?,
         code: parameters.optional("code"),
         error: parameters.optional("error"),
-        binding: call.caller.binding().map(Secret::expose),
+        bindings: call.caller.bindings(),
         source: call.caller.source().clone(),
     };
     let arrived = call.core.complete_at_authority(callback).await?;

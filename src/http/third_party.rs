@@ -13,8 +13,7 @@ pub(super) async fn depart(browser: &Browser<'_>, call: &Call, authority: &str, 
     let id = authority.parse().map_err(|_| Error::AuthorityOff)?;
     // What it is for stays here; the authority only carries where it goes on.
     let target = way_back.map_or_else(|| SIGN_IN.to_owned(), |way_back| way_back.target);
-    let shown = call.caller.binding().map(crate::core::secret::Secret::expose);
-    let Departure { location, binding } = call.core.begin_at_authority(id, &target, shown).await?;
+    let Departure { location, binding } = call.core.begin_at_authority(id, &target, call.caller.bindings()).await?;
     let answer = Answer::redirect(StatusCode::SEE_OTHER, &location)?;
     answer.with(header::SET_COOKIE, &browser.pages.gate.cookies.of_binding(binding.expose()))
 }
@@ -29,13 +28,9 @@ pub(super) async fn come_back(browser: &Browser<'_>, original: &Original) -> Res
             sign_in::go_on(browser, &arrived.opened, Some(way_back))
         })
         .await;
-    let answer = match outcome {
-        Ok(answer) => answer,
-        Err(error) => {
-            let link = Link { target: SIGN_IN, text: browser.words.again, is_button: false };
-            let text = browser.sentence(&error);
-            hint(browser.message(status_of(&error), browser.words.cannot, true, &text, Some(link))?, &error)?
-        }
-    };
-    answer.with(header::SET_COOKIE, &gate.cookies.without_binding())
+    outcome.or_else(|error| {
+        let link = Link { target: SIGN_IN, text: browser.words.again, is_button: false };
+        let text = browser.sentence(&error);
+        hint(browser.message(status_of(&error), browser.words.cannot, true, &text, Some(link))?, &error)
+    })
 }

@@ -52,8 +52,8 @@ pub struct Callback<'a> {
     pub code: Option<&'a str>,
     /// Why there is none.
     pub error: Option<&'a str>,
-    /// What [`Departure::binding`] was, if the browser shows it.
-    pub binding: Option<&'a str>,
+    /// What the browser shows of what [`Departure::binding`] may have been.
+    pub bindings: &'a [Secret],
     /// Where it comes from.
     pub source: Source,
 }
@@ -100,7 +100,8 @@ fn is_binding(shown: &str) -> bool {
     shown.len() == 43 && URL_SAFE_NO_PAD.decode(shown).is_ok()
 }
 
-/// Sends a browser to an authority that was found enabled. `redirect_uri` is where it comes back to.
+/// Sends a browser to an authority that was found enabled. `redirect_uri` is where it comes back to, and `browser` what it was given to show
+/// before.
 ///
 /// # Errors
 /// As [`Core::begin_at_authority`].
@@ -116,7 +117,7 @@ pub fn depart(
         return Err(Error::parameter("way_back", Problem::TooLong));
     }
     // Two tabs of one browser share what it shows: the second must not make the first one's state another browser's.
-    let binding = match browser.filter(|shown| is_binding(shown)) {
+    let binding = match browser {
         Some(shown) => Secret::new(shown),
         None => Secret::random()?,
     };
@@ -142,13 +143,14 @@ pub fn depart(
 }
 
 impl Core {
-    /// Begins a sign-in at an authority. `way_back` is given back by [`Core::complete_at_authority`] as it is; `browser` is the
-    /// [`Departure::binding`] that the browser shows from an earlier time, if it does.
+    /// Begins a sign-in at an authority. `way_back` is given back by [`Core::complete_at_authority`] as it is; `shown` is what the browser
+    /// shows of what may be the [`Departure::binding`] of an earlier time.
     ///
     /// # Errors
     /// [`Error::AuthorityOff`]; [`Error::Parameter`] with the name `way_back` when it is longer than 4 KiB.
-    pub async fn begin_at_authority(&self, authority: AuthorityId, way_back: &str, browser: Option<&str>) -> Result<Departure, Error> {
+    pub async fn begin_at_authority(&self, authority: AuthorityId, way_back: &str, shown: &[Secret]) -> Result<Departure, Error> {
         let authority = self.enabled_authority(authority).await?;
+        let browser = shown.iter().map(Secret::expose).find(|shown| is_binding(shown));
         depart(&self.vault, &authority, &self.third_party_redirect_uri(), way_back, browser, self.now())
     }
 
@@ -167,7 +169,7 @@ impl Core {
             return Err(Error::parameter("code", Problem::Missing));
         }
         let state = State::read(&self.vault, callback.state).ok_or(Error::StateRefused)?;
-        let is_his = callback.binding.is_some_and(|shown| BearerHash::of_binding(shown) == state.binding);
+        let is_his = callback.bindings.iter().any(|shown| BearerHash::of_binding(shown.expose()) == state.binding);
         if !is_his || self.now() >= state.expires_at {
             return Err(Error::StateRefused);
         }

@@ -41,7 +41,7 @@ async fn a_user_signs_in_at_an_authority_and_signs_out_of_it() {
             assert!(cookie.contains("; Path=/; HttpOnly; SameSite=Lax") && !cookie.contains("Domain"), "{cookie}");
         }
         assert!(set_cookie(&reply, "suposBrowser").is_some_and(|browser| !browser.is_empty()));
-        assert_eq!(set_cookie(&reply, "suposThird").as_deref(), Some(""), "the browser forgets what is over");
+        assert_eq!(set_cookie(&reply, "suposThird"), None, "another tab may be away still");
 
         let asked = fake.asked();
         let [.., token, user_call] = asked.as_slice() else { panic!("two calls: {asked:?}") };
@@ -127,6 +127,27 @@ async fn a64_a_state_works_once_in_its_own_browser_unchanged_and_for_ten_minutes
         let away = browser.begins(&world, &authority);
         world.step(seconds);
         assert_eq!(world.call(Via::Envoy, &away.back()).await.is_ok(), is_good, "after {seconds} s");
+    }
+}
+
+#[tokio::test]
+async fn what_a_neighbour_on_the_host_has_a_browser_show_beside_its_own_stops_no_sign_in() {
+    let world = World::shared().await;
+    let user = world.user().await;
+    let (browser, fake) = (Browser::of(&world).await, Fake::of(&unique("beside"), &user.name).await);
+    let authority = registered(&world, &fake, |_| {}).await;
+    for via in Via::BOTH {
+        let (away, other) = (browser.begins(&world, &authority), browser.begins(&world, &authority));
+        for planted in ["suposThird=", "suposThird=x; suposThird=y", &format!("suposThird={}", other.binding)] {
+            let shown = format!("{planted}; suposThird={}", browser.begins(&world, &authority).binding);
+            let refused = Call { who: Who::headers(vec![("cookie", shown)]), ..away.back() };
+            world.call(via, &refused).await.refused(Case::Parameter);
+        }
+        for planted in ["suposThird=", "suposThird=x; suposThird=y", &format!("suposThird={}", other.binding)] {
+            let away = browser.begins(&world, &authority);
+            let shown = format!("{planted}; suposThird={}", away.binding);
+            ticket(&world, &world.call(via, &Call { who: Who::headers(vec![("cookie", shown)]), ..away.back() }).await);
+        }
     }
 }
 
