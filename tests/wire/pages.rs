@@ -406,6 +406,14 @@ async fn an_authority_that_is_down_denies_or_is_off_is_a_page_that_says_so() {
         let seen = Visitor::default().get(&world, &back).await;
         assert_eq!(seen.status, 400, "{}", seen.text);
     }
+    // The longest state, in letters of three bytes, goes there and back as a short one does.
+    let target = asked(AUTHORIZE[0], &app, &app.redirect, &"张".repeat(1365));
+    let page = come(&world, &mut visitor, &target).await;
+    let sent = visitor.post(&world, SIGN_IN, &[("form", &page.form()), ("authority", id)]).await;
+    let location = url::Url::parse(sent.location()).expect("a URL");
+    let state = location.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+    let back = format!("/inter-api/auth/v1/third/authorize?protocolType=bluetron&state={}&error=access_denied", encode(&state));
+    assert_eq!(visitor.get(&world, &back).await.status, 403);
     for wrong in ["x", "00000000000000000000000000000000"] {
         let seen = away(&mut visitor, wrong).await;
         assert_eq!(seen.status, 400, "{}", seen.text);

@@ -30,8 +30,9 @@ use crate::{
 
 /// How long a sign-in at an authority may take, and how long the browser keeps its cookie.
 pub const STATE_LIFETIME: Duration = Duration::from_mins(10);
-/// The longest way back, in bytes: it travels in URLs.
-const MAX_WAY_BACK: usize = 4096;
+/// The longest way back, in bytes: what a `state` and a `redirectUri` of the longest may be once they are encoded. Sealed, it is what Envoy takes
+/// in the URL that a browser comes back by, and nothing is stored of it.
+const MAX_WAY_BACK: usize = 16 * 1024;
 const PURPOSE: &str = "sign-in at an authority";
 
 /// A browser that goes to an authority.
@@ -147,7 +148,7 @@ impl Core {
     /// shows of what may be the [`Departure::binding`] of an earlier time.
     ///
     /// # Errors
-    /// [`Error::AuthorityOff`]; [`Error::Parameter`] with the name `way_back` when it is longer than 4 KiB.
+    /// [`Error::AuthorityOff`]; [`Error::Parameter`] with the name `way_back` when it is longer than 16 KiB.
     pub async fn begin_at_authority(&self, authority: AuthorityId, way_back: &str, shown: &[Secret]) -> Result<Departure, Error> {
         let authority = self.enabled_authority(authority).await?;
         let browser = shown.iter().map(Secret::expose).find(|shown| is_binding(shown));
