@@ -79,8 +79,11 @@ pub(super) async fn send(browser: &Browser<'_>, form: Result<Form, Error>) -> Re
         };
         match changed {
             Ok(()) if opened.must_change.is_some() => {
-                let signed_in = call.core.sign_in(&name, Secret::new(new), source).await?;
-                sign_in::go_on(browser, &signed_in, opened.way_back)
+                match call.core.sign_in(&name, Secret::new(new), source).await {
+                    Ok(signed_in) => sign_in::go_on(browser, &signed_in, opened.way_back),
+                    // The old password is gone: he has to know that it is the new one that he signs in with.
+                    Err(error) => sign_in::once_more(browser, &call.core, &error, &name, opened.way_back).await,
+                }
             }
             Ok(()) => browser.message(StatusCode::OK, browser.words.change_password, false, browser.words.password_changed, None),
             Err(error) => {

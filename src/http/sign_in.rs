@@ -118,6 +118,18 @@ pub(super) async fn send(browser: &Browser<'_>, form: Result<Form, Error>) -> Re
     .await
 }
 
+/// The sign-in page for somebody whose password was changed, and who could not be signed in with the new one.
+pub(super) async fn once_more(
+    browser: &Browser<'_>,
+    core: &Core,
+    error: &Error,
+    name: &str,
+    way_back: Option<WayBack>,
+) -> Result<Answer, Error> {
+    let alert = format!("{} {}", browser.words.password_changed, alert(browser, error));
+    hint(render(browser, core, status_of(error), Some(alert), name, way_back).await?, error)
+}
+
 /// What a form says of what went wrong with it.
 pub(super) fn alert(browser: &Browser<'_>, error: &Error) -> String {
     let text = browser.sentence(error);

@@ -187,7 +187,10 @@ impl Core {
         }
         let profile = self.ask_authority(&authority, code, &state.verifier).await?;
         let opened = self.open_for(&authority, profile, callback.source).await?;
-        self.throttle.has_arrived(counted).await?;
+        // The session is there: he must not be told that it is not.
+        if let Err(error) = self.throttle.has_arrived(counted).await {
+            tracing::warn!("a sign-in at an authority stays counted as one that came to nothing: {error}");
+        }
         Ok(Arrived { opened, way_back: state.way_back })
     }
 
