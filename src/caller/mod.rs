@@ -297,6 +297,8 @@ impl Caller {
                 _ => {
                     caller.app = None;
                     caller.refused = true;
+                    // It says nothing of who calls. Of itself it may be asked still: clients that ask whether a token is good send it here, too.
+                    caller.bearer = Some(Bearer { token: bearer.token, presented: None, grant: None });
                 }
             }
         }

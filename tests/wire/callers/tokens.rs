@@ -31,9 +31,31 @@ async fn a_token_that_was_not_given_to_the_app_that_signs_makes_the_whole_call_n
             world.call(via, &call).await.refused(Case::Caller);
             let call = refresh(Op::RefreshV281, &tokens.refresh).by(app.who()).header("token", &shown);
             world.call(via, &call).await.refused(Case::Caller);
+            for op in [Op::Username, Op::SignOutV281] {
+                let call = Call::new(op).with("accessToken", &shown).by(app.who()).header("token", &shown);
+                world.call(via, &call).await.refused(Case::Caller);
+            }
+            world.call(via, &valid(&tokens.access).by(app.who()).header("token", &shown)).await.refused(Case::Caller);
         }
     }
     assert!(world.is_valid(&app, &tokens.access).await);
+}
+
+#[tokio::test]
+async fn a_token_that_an_app_asks_about_is_no_good_rather_than_an_error_where_it_is_in_the_token_header_too() {
+    let world = World::shared().await;
+    let (app, _, ticket, tokens) = world.family().await;
+    let other = world.app().await;
+    let others = world.tokens(&other, &ticket).await;
+    for via in Via::BOTH {
+        for (shown, is_good) in
+            [(&tokens.access, true), (&others.access, false), (&forged(&tokens.access), false), (&"x".to_owned(), false)]
+        {
+            let reply = world.call(via, &valid(shown).by(app.who()).header("token", shown)).await;
+            assert_eq!(reply.valid(), is_good, "{shown}");
+        }
+    }
+    assert!(world.is_valid(&other, &others.access).await, "it was asked about, and is as good as before");
 }
 
 #[tokio::test]
