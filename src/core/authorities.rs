@@ -260,12 +260,24 @@ impl Core {
     /// # Errors
     /// [`Error::StoreUnavailable`].
     pub async fn offered_authorities(&self) -> Result<Vec<Authority>, Error> {
-        let all = self.store.authorities(None, MAX_OFFERED, self.now()).await?;
-        Ok(all.into_iter().filter(|authority| authority.enabled).collect())
+        let now = self.now();
+        let mut offered = Vec::new();
+        let mut after = None;
+        loop {
+            // Those that are off or wait, which anybody can register, keep nobody from those behind them.
+            let page = self.store.authorities(after, MAX_OFFERED, now).await?;
+            let next = page.last().filter(|_| page.len() == MAX_OFFERED).map(|last| last.name.clone());
+            offered.extend(page.into_iter().filter(|authority| authority.enabled));
+            if offered.len() >= MAX_OFFERED || next.is_none() {
+                offered.truncate(MAX_OFFERED);
+                return Ok(offered);
+            }
+            after = next;
+        }
     }
 }
 
-/// The most authorities that are looked through for the sign-in page.
+/// The most authorities that the sign-in page offers.
 const MAX_OFFERED: usize = 200;
 
 /// When a record is changed: later than when it was before, so that every change shows.

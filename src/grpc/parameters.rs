@@ -254,6 +254,11 @@ impl<'de> Visitor<'de> for Object<'_> {
                 return Err(fail(Problem::Twice));
             }
             seen.push(parameter);
+            // Another case is another name, but for being given twice.
+            if !is_name(&name, parameter) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
             let is_flag = self.operation.flags.contains(&parameter);
             let text = match map.next_value::<serde_json::Value>()? {
                 serde_json::Value::Null => continue,
@@ -261,10 +266,7 @@ impl<'de> Visitor<'de> for Object<'_> {
                 serde_json::Value::Bool(flag) if is_flag => flag.to_string(),
                 _ => return Err(fail(Problem::Malformed)),
             };
-            // Another case is another name, but for being given twice.
-            if is_name(&name, parameter) {
-                texts.push((parameter, wiped(text)));
-            }
+            texts.push((parameter, wiped(text)));
         }
         Ok(texts)
     }
@@ -353,7 +355,9 @@ mod tests {
     fn a_body_is_one_object_of_texts() {
         let read = body(r#"{"grantType":"a","x":[1,{"code":2}],"logout_uri":"b","code":null}"#).unwrap();
         assert_eq!((read.optional("grantType"), read.optional("logoutUri"), read.optional("code")), (Some("a"), Some("b"), None));
-        assert!(body("").unwrap().optional("code").is_none());
+        for unknown in ["", r#"{"Code":5}"#, r#"{"CODE":"a"}"#, r#"{"cODE":{"code":"a"}}"#] {
+            assert!(body(unknown).unwrap().optional("code").is_none(), "{unknown}");
+        }
         for (json, name) in [
             (r#"{"code":1}"#, "code"),
             (r#"{"code":["a"]}"#, "code"),
@@ -361,6 +365,7 @@ mod tests {
             (r#"{"code":"a","\u0063ode":"b"}"#, "code"),
             (r#"{"grantType":"a","grant_type":"a"}"#, "grantType"),
             (r#"{"grantType":"a","GRANTTYPE":null}"#, "grantType"),
+            (r#"{"Code":5,"code":"a"}"#, "code"),
             ("[]", "body"),
             ("null", "body"),
             ("{", "body"),

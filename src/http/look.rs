@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{StatusCode, header};
+use http::header;
 
 /// Where the files are.
 pub(super) const FOLDER: &str = "/inter-api/auth/assets/";
@@ -60,14 +60,14 @@ impl Look {
         })
     }
 
-    /// The file at this path.
-    pub(super) fn file(&self, path: &str) -> Response {
+    /// The file at this path, if there is one.
+    pub(super) fn file(&self, path: &str) -> Option<Response> {
         let (kind, bytes): (&'static str, Vec<u8>) = if path == &*self.style {
             ("text/css; charset=utf-8", STYLE.into())
         } else if path == &*self.logo {
             (self.kind, self.picture.to_vec())
         } else {
-            return StatusCode::NOT_FOUND.into_response();
+            return None;
         };
         let headers = [
             (header::CONTENT_TYPE, kind),
@@ -76,6 +76,6 @@ impl Look {
             (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; sandbox"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         ];
-        (headers, Body::from(bytes)).into_response()
+        Some((headers, Body::from(bytes)).into_response())
     }
 }

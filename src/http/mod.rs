@@ -28,6 +28,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
+use serde_json::json;
 
 pub use self::look::Look;
 use self::{
@@ -93,17 +94,24 @@ pub async fn serve(State(pages): State<Arc<Pages>>, request: Request) -> Respons
         (&Method::POST, SIGN_IN) => sign_in::send(&browser, form().await).await,
         (&Method::GET, PASSWORD) => password::show(&browser).await,
         (&Method::POST, PASSWORD) => password::send(&browser, form().await).await,
-        (&Method::GET, path) if path.starts_with(look::FOLDER) => return pages.look.file(path),
+        (&Method::GET, path) if path.starts_with(look::FOLDER) => return pages.look.file(path).unwrap_or_else(|| not_there(language)),
         (&Method::GET, path) => match Operation::of_http("GET", path) {
             Some(operation) => browser.operation(operation).await,
-            None => return StatusCode::NOT_FOUND.into_response(),
+            None => return not_there(language),
         },
-        _ => return StatusCode::NOT_FOUND.into_response(),
+        _ => return not_there(language),
     };
     match answer.or_else(|error| browser.failed(&error)) {
         Ok(answer) => answer.0,
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// The answer to a path or a method that there is not, as Envoy gives it to those that it does not pass on.
+fn not_there(language: Language) -> Response {
+    let error = Error::NotOffered;
+    let body = json!({"code": row_of(&error, Dialect::Current).number, "message": text_of(&error, language)}).to_string();
+    (status_of(&error), [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response()
 }
 
 impl Browser<'_> {

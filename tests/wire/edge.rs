@@ -162,6 +162,13 @@ async fn what_is_not_documented_is_404() {
             assert_refused(&answer, 404, 100_106_404, &format!("{method} {target}"));
         }
     }
+    // These get past Envoy.
+    for (method, target) in
+        [("PUT", "/inter-api/auth/sign-in"), ("DELETE", "/inter-api/auth/password"), ("GET", "/inter-api/auth/assets/x.css")]
+    {
+        let answer = raw::request(world.http(), method, target, &["content-length: 0"], b"");
+        assert_refused(&answer, 404, 100_106_404, &format!("{method} {target}"));
+    }
 }
 
 #[tokio::test]

@@ -425,6 +425,30 @@ async fn an_authority_that_is_down_denies_or_is_off_is_a_page_that_says_so() {
 }
 
 #[tokio::test]
+async fn an_authority_is_offered_however_many_that_are_off_stand_before_it() {
+    let world = World::own(Setup::default()).await;
+    for number in 0..=200 {
+        let last = number == 200;
+        let message = CreateIdentityProviderRequest {
+            identity_provider: Some(IdentityProvider {
+                display_name: if last { "the last".into() } else { format!("off {number:03}") },
+                client_id: "us".into(),
+                authorization_uri: "https://plant.invalid/authorize".into(),
+                token_uri: "https://plant.invalid/token".into(),
+                userinfo_uri: "https://plant.invalid/user".into(),
+                logout_uri: "https://plant.invalid/logout".into(),
+                enabled: Some(last),
+                ..Default::default()
+            }),
+            client_secret: "secret".into(),
+        };
+        world.authorities().create_identity_provider(world.as_admin(message).await).await.expect("it can be registered");
+    }
+    let page = Visitor::default().get(&world, SIGN_IN).await;
+    assert!(page.text.contains("Sign in with the last") && !page.text.contains("off 0"), "{}", page.text);
+}
+
+#[tokio::test]
 async fn a58_what_others_wrote_is_shown_as_text() {
     let world = World::shared().await;
     let payloads = [

@@ -78,6 +78,8 @@ async fn unknown_fields_are_ignored_in_json() {
         body["unknown"] = json!({"deep": [1, 2.5, null, {"code": "not the code"}], "grantType": true});
         body["x"] = json!([[[]]]);
         body["nothing"] = Value::Null;
+        // In another case it is another name.
+        body["RefreshToken"] = json!(5);
         body["json"] = json!({"content_type": "application/json", "data": "e30="});
         let target = format!("{}?unknown=1&unknown=2", call.op.path());
         world.post(call.op, &target, body.to_string(), &call.who).await.ok();
