@@ -225,7 +225,7 @@ proptest! {
     ) {
         let text: Vec<String> = pieces.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let text = text.join("&");
-        let [one, other] = cuts.map(|cuts| read_as(&text, &cuts));
+        let [one, other] = cuts.map(|cuts| read_as(&text, cuts));
         let has_text = |query: &str| get(TOKEN_V281, query).is_ok_and(|signed| signed.split('\n').nth(3) == Some(text.as_str()));
         if has_text(&one) && has_text(&other) {
             prop_assert_eq!(parameters(&one), parameters(&other), "{} and {}", one, other);
@@ -237,7 +237,7 @@ proptest! {
 const PIECES: [&str; 10] = ["a", "appid", "b", "code", "d", "grant_type", "granttype", "logout_uri", "logouturi", "z"];
 
 /// The query that has this text as its line when only some of the `&` are between two names, and the others part of a value.
-fn read_as(text: &str, cuts: &[bool; 8]) -> String {
+fn read_as(text: &str, cuts: [bool; 8]) -> String {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for (piece, cut) in text.split('&').zip(cuts) {
         match pairs.last_mut().filter(|_| !cut) {
