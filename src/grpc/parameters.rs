@@ -210,8 +210,10 @@ impl Body {
         if body.is_empty() {
             return Ok(Texts::new());
         }
+        // What is passed over is not read: that it is no text would go unseen.
+        let body = std::str::from_utf8(body).map_err(|_| Error::parameter("body", Problem::Malformed))?;
         let mut fault = Fault::default();
-        let mut deserializer = serde_json::Deserializer::from_slice(body);
+        let mut deserializer = serde_json::Deserializer::from_str(body);
         let read = Object { operation: self.operation, fault: &mut fault }.deserialize(&mut deserializer);
         let read = read.and_then(|texts| deserializer.end().map(|()| texts));
         read.map_err(|_| fault.0.unwrap_or_else(|| Error::parameter("body", Problem::Malformed)))
@@ -345,9 +347,9 @@ mod tests {
         }
     }
 
-    fn body(json: &str) -> Result<Parameters, Error> {
+    fn body(json: impl AsRef<[u8]>) -> Result<Parameters, Error> {
         let original = Original::read(operation(TOKEN), "POST", "/auth/v2/oauth2/token?x=1").unwrap();
-        let json = HttpBody { data: json.as_bytes().to_vec(), ..HttpBody::default() };
+        let json = HttpBody { data: json.as_ref().to_vec(), ..HttpBody::default() };
         Parameters::of_http(&original, &auth::v2::TokenRequest { json: Some(json), ..Default::default() })
     }
 
@@ -376,6 +378,7 @@ mod tests {
             let Err(Error::Parameter { name: refused, .. }) = body(json) else { panic!("{json} is taken") };
             assert_eq!(refused, name, "{json}");
         }
+        assert_eq!(body(b"{\"x\":\"\xff\"}").err(), Some(Error::parameter("body", Problem::Malformed)));
         // What is not known is passed over without recursion; what is known is not followed down.
         let deep = |name: &str| format!("{{\"{name}\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(body(&deep("x")).is_ok());

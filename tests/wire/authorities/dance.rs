@@ -180,10 +180,12 @@ async fn a64_b11_an_authority_that_is_disabled_or_deleted_stops_at_once_sign_ins
         }
         let request = world.as_admin(DisableIdentityProviderRequest { name: format!("identityProviders/{}", authority.id) }).await;
         world.authorities().disable_identity_provider(request).await.expect("it can be disabled");
+        fake.user_says(Says::json(&json!({"sub": unique("late"), "preferred_username": user.name})));
     };
     let back = away.back();
     let (reply, ()) = tokio::join!(world.call(Via::Envoy, &back), disable);
-    reply.refused(Case::UserCall);
+    reply.refused(Case::Off);
+    assert!(set_cookie(&reply, "suposTicket").is_none());
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use supos_auth::{
@@ -35,7 +36,7 @@ pub(super) enum Says {
     Raw(Vec<u8>),
     /// These bytes, and then more and more of them.
     Endless(Vec<u8>),
-    /// Nothing, for ever.
+    /// Nothing, until it is told to say something else.
     Nothing,
 }
 
@@ -130,15 +131,22 @@ async fn answer(mut stream: TcpStream, token: Arc<Mutex<Says>>, user: Arc<Mutex<
             break (head.to_owned(), url::form_urlencoded::parse(body.as_bytes()).into_owned().collect());
         }
     };
-    let says = locked(if head.starts_with("POST /token") { &token } else { &user }).clone();
+    let said = if head.starts_with("POST /token") { token } else { user };
     locked(&log).push(Asked { head, form });
+    let says = loop {
+        let says = locked(&said).clone();
+        if !matches!(says, Says::Nothing) {
+            break says;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
     let sent = match &says {
         Says::Json(body) => {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
             stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await
         }
         Says::Raw(bytes) | Says::Endless(bytes) => stream.write_all(bytes).await,
-        Says::Nothing => std::future::pending().await,
+        Says::Nothing => Ok(()),
     };
     if matches!(says, Says::Endless(_)) && sent.is_ok() {
         while stream.write_all(&[b' '; 4096]).await.is_ok() {}

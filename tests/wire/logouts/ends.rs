@@ -119,8 +119,9 @@ async fn a_user_who_changes_his_password_ends_his_other_sessions_and_their_apps_
     let world = World::own(Setup::default()).await;
     let scene = Scene::new(&world).await;
     let ticket = world.sign_in(&scene.user).await;
-    let (kept_sink, kept) = (Sink::start(OK), world.app().await);
-    world.tokens(&kept, &ticket).await;
+    let kept_sink = Sink::start(OK);
+    let kept = app_at(&world, &kept_sink).await;
+    let tokens = world.tokens(&kept, &ticket).await;
     let request = ChangePasswordRequest {
         current_password: scene.user.password.clone(),
         new_password: "another long password".to_owned(),
@@ -130,6 +131,8 @@ async fn a_user_who_changes_his_password_ends_his_other_sessions_and_their_apps_
     world.users().change_password(native::request(request, &who)).await.expect("he has another");
     scene.assert_each_app_was_told_once(&world, "ChangePassword").await;
     assert_eq!(kept_sink.connections(), 0, "his own session goes on");
+    sign_out(&world, &ticket).await;
+    told(&world, &kept_sink, &kept, &tokens).await;
 }
 
 #[tokio::test]
