@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use supos_auth::core::{Error, model::User};
+use supos_auth::{
+    core::{Error, model::User},
+    store::OneUse,
+};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -44,7 +47,7 @@ async fn nobody_is_told_twice_what_no_standby_has_been_told_once() {
     let code = scene.code_of(&lost, &scene.app, at(1)).await;
     scene.redeem(&code, at(1)).await.unwrap();
     set(&server, "synchronous_standby_names = 'nobody'");
-    while timeout(Duration::from_millis(200), scene.store.use_once(new_hash(), at(9))).await.is_ok() {
+    while timeout(Duration::from_millis(200), scene.store.use_once(OneUse { hash: new_hash(), until: at(9) })).await.is_ok() {
         sleep(Duration::from_millis(50)).await;
     }
     // The first time the commit stands where it was made, though the call has failed.
@@ -128,7 +131,7 @@ async fn no_connection_that_was_there_when_a_server_took_no_writes_is_used_again
     drop(reader.await.unwrap());
     holder.join().unwrap();
     set(&server, "default_transaction_read_only = off");
-    until_it_goes_well(async || scene.store.use_once(new_hash(), at(9)).await).await;
+    until_it_goes_well(async || scene.store.use_once(OneUse { hash: new_hash(), until: at(9) }).await).await;
     for _ in 0..8 {
         assert!(scene.store.grant(family, at(2)).await.unwrap().is_some());
     }

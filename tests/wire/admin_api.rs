@@ -101,10 +101,8 @@ async fn an_import_by_somebody_who_is_an_administrator_no_more_when_its_last_rec
     for (ends, by_token) in [(true, false), (true, true), (false, false), (false, true)] {
         let admin = world.user_with(|user| user.account_type = 1).await;
         let ticket = world.sign_in(&admin).await;
-        let who = match by_token {
-            true => Who::bearer(&world.tokens(&app, &ticket).await.access),
-            false => Who::authorization(&format!("Ticket {ticket}")),
-        };
+        let who =
+            if by_token { Who::bearer(&world.tokens(&app, &ticket).await.access) } else { Who::authorization(&format!("Ticket {ticket}")) };
         let (steps, sent) = tokio::sync::mpsc::channel(2);
         let sent = tokio_stream::wrappers::ReceiverStream::new(sent);
         let mut told = world.users().import_users(native::request(sent, &who)).await.expect("it begins").into_inner();
