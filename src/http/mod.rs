@@ -94,12 +94,14 @@ pub async fn serve(State(pages): State<Arc<Pages>>, request: Request) -> Respons
         (&Method::POST, SIGN_IN) => sign_in::send(&browser, form().await).await,
         (&Method::GET, PASSWORD) => password::show(&browser).await,
         (&Method::POST, PASSWORD) => password::send(&browser, form().await).await,
-        (&Method::GET, path) if path.starts_with(look::FOLDER) => return pages.look.file(path).unwrap_or_else(|| not_there(language)),
+        (&Method::GET, path) if path.starts_with(look::FOLDER) => {
+            return pages.look.file(path).unwrap_or_else(|| not_there(browser.headers(), language));
+        }
         (&Method::GET, path) => match Operation::of_http("GET", path) {
             Some(operation) => browser.operation(operation).await,
-            None => return not_there(language),
+            None => return not_there(browser.headers(), language),
         },
-        _ => return not_there(language),
+        _ => return not_there(browser.headers(), language),
     };
     match answer.or_else(|error| browser.failed(&error)) {
         Ok(answer) => answer.0,
@@ -108,8 +110,12 @@ pub async fn serve(State(pages): State<Arc<Pages>>, request: Request) -> Respons
 }
 
 /// The answer to a path or a method that there is not, as Envoy gives it to those that it does not pass on.
-fn not_there(language: Language) -> Response {
+fn not_there(headers: &HeaderMap, language: Language) -> Response {
     let error = Error::NotOffered;
+    // A gRPC client takes the status for `UNIMPLEMENTED`, and a body for a message.
+    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        return status_of(&error).into_response();
+    }
     let body = json!({"code": row_of(&error, Dialect::Current).number, "message": text_of(&error, language)}).to_string();
     (status_of(&error), [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response()
 }
