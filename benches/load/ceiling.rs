@@ -103,11 +103,10 @@ fn server() -> Server {
         .max_concurrent_streams(200)
         .http2_max_local_error_reset_streams(Some(256))
         .http2_max_pending_accept_reset_streams(Some(20))
-        .http2_max_header_list_size(64 * 1024)
+        .http2_max_header_list_size(16 * 1024)
         .http2_keepalive_interval(Some(Duration::from_mins(1)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .max_connection_age(Duration::from_mins(30))
-        .max_connection_age_grace(Duration::from_secs(30))
         .timeout(Duration::from_secs(15))
 }
 

@@ -41,8 +41,10 @@ pub(crate) struct Size {
     pub(crate) never_seen: Figures,
     /// One refresh of each session, from everywhere.
     pub(crate) refresh: Figures,
-    /// Calls for each call of the ceiling, of the first.
+    /// Calls of each for each call of the ceiling in the same round.
     seen_ratio: Spread,
+    never_seen_ratio: Spread,
+    refresh_ratio: Spread,
     /// Bytes on the disk in new files, which is what compaction makes, and after all calls.
     disk_new: u64,
     disk: u64,
@@ -155,10 +157,13 @@ async fn one(
 
     let figures = |name, all: &[closed::Measured]| Figures::named(name, CALLERS, &all.iter().collect::<Vec<_>>());
     let rate = |measured: &closed::Measured| float(measured.calls) / measured.seconds;
+    let of_ceiling = |all: &[closed::Measured]| Spread::of(all.iter().zip(&empties).map(|(one, empty)| rate(one) / rate(empty)));
     Ok(Size {
         sessions,
         filled_in_s: population.seconds,
-        seen_ratio: Spread::of(seens.iter().zip(&empties).map(|(seen, empty)| rate(seen) / rate(empty))),
+        seen_ratio: of_ceiling(&seens),
+        never_seen_ratio: of_ceiling(&nevers),
+        refresh_ratio: of_ceiling(&refreshes),
         ceiling: figures("empty method", &empties),
         seen: figures("validity, seen before", &seens),
         never_seen: figures("validity, never seen", &nevers),
@@ -182,9 +187,14 @@ fn judge(sizes: &[Size]) -> Vec<Target> {
     let [least, .., most] = sizes else { return Vec::new() };
     let name = |what: &str| format!("{} sessions: {what}", most.sessions);
     // What the machine did meanwhile shows in the ceiling as well.
-    let times = least.seen_ratio.median / most.seen_ratio.median;
+    let times = |what: &str, ratio: fn(&Size) -> &Spread| {
+        let what = format!("{what}: time of a call beside its ceiling, for what it is with {}", least.sessions);
+        Target::at_most(&name(&what), 1.25, ratio(least).median / ratio(most).median)
+    };
     vec![
-        Target::at_most(&name(&format!("time of a call beside its ceiling, for what it is with {}", least.sessions)), 1.25, times),
+        times("validity, seen before", |size| &size.seen_ratio),
+        times("validity, never seen", |size| &size.never_seen_ratio),
+        times("refresh, once a session", |size| &size.refresh_ratio),
         Target::at_most(&name("bytes of disk a session, in new files"), 600.0, per_session(most, least, |size| size.disk_new, 0)),
         Target::at_most(&name("bytes of memory a session, beyond 64 MiB"), 400.0, per_session(most, least, |size| size.memory, CACHE)),
         Target::at_most(&name("seconds to be ready after a stop"), 2.0, most.ready_after_a_stop_s),
@@ -212,6 +222,8 @@ impl Growth {
         add("refresh, once a session", &|size| a_call(&size.refresh));
         add("validity, seen before: p99", &|size| time(size.seen.p99_us));
         add("validity, seen before: of its ceiling", &|size| format!("{:.2}", size.seen_ratio.median));
+        add("validity, never seen: of its ceiling", &|size| format!("{:.2}", size.never_seen_ratio.median));
+        add("refresh, once a session: of its ceiling", &|size| format!("{:.2}", size.refresh_ratio.median));
         add("disk, new files", &|size| format!("{:.1} MiB", mib(size.disk_new)));
         add("disk after all calls", &|size| format!("{:.1} MiB", mib(size.disk)));
         add("disk, a session more, in new files", &|size| {

@@ -37,6 +37,10 @@ use self::{
     population::Population,
 };
 
+/// That of the service: what it is compared with is to have no slower one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What went wrong, in words.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 

@@ -57,12 +57,13 @@ pub(crate) enum What {
     RefreshThroughEnvoy,
     Authorize,
     Exchange,
+    Flow,
     SignIn,
 }
 
 impl What {
     /// Each operation with its ceiling, which is sent what the operation is sent. Exchange takes the codes that authorize has made.
-    pub(crate) const PAIRS: [(Self, Self); 18] = [
+    pub(crate) const PAIRS: [(Self, Self); 19] = [
         (Self::Empty, Self::EmptyNothingSent),
         (Self::Valid, Self::Empty),
         (Self::ValidByService, Self::Empty),
@@ -74,6 +75,7 @@ impl What {
         (Self::RefreshOfMany, Self::EmptyOfMany),
         (Self::Authorize, Self::Empty),
         (Self::Exchange, Self::Empty),
+        (Self::Flow, Self::Empty),
         (Self::ValidOnEdge, Self::EmptyOnSocket),
         (Self::ValidOnEdgeSigned, Self::ValidOnEdge),
         (Self::SignIn, Self::HashAlone),
@@ -106,6 +108,7 @@ impl What {
             Self::RefreshThroughEnvoy => "refresh, through Envoy (durable)",
             Self::Authorize => "authorize (durable)",
             Self::Exchange => "exchange of a code (durable)",
+            Self::Flow => "code flow: authorize and exchange in turn (durable)",
             Self::SignIn => "sign in (durable)",
         }
     }
@@ -267,7 +270,7 @@ impl<'a> Stage<'a> {
             What::ValidByService => Arc::clone(&calls.by_service),
             What::Nonsense => Arc::clone(&calls.nonsense),
             What::ValidOnEdge => Arc::clone(&calls.on_edge),
-            What::Authorize => Arc::clone(&calls.authorize),
+            What::Authorize | What::Flow => Arc::clone(&calls.authorize),
             What::ValidSigned => each(&self.population.access_tokens(&self.population.some(MANY))?, |token| scripts::valid_signed(token))?,
             What::Exchange => each(&[(); MANY], |()| scripts::exchange(Secret::random()?.expose()))?,
             What::Refresh | What::RefreshOfMany => scripts::refreshes(&self.families, false)?.into(),
@@ -330,6 +333,7 @@ impl<'a> Stage<'a> {
                 let calls = codes.iter().map(|code| scripts::exchange(code)).collect::<Result<_, _>>()?;
                 (native, scripts::once(calls, callers, scripts::is_anything), vec![service])
             }
+            What::Flow => (native, scripts::flowing(authorize, callers), vec![service]),
             What::SignIn => (native, scripts::again(sign_in, callers, scripts::is_anything), vec![service]),
         };
         let measured = closed::run(&place, script, window, &watched).await.map_err(|error| format!("{}: {error}", what.name()))?;

@@ -229,6 +229,38 @@ pub(crate) fn authorizing(calls: &Arc<[Call]>, callers: usize, codes: &Codes) ->
     (0..callers).map(script).collect()
 }
 
+/// Asks for a code, and redeems it.
+struct Flowing {
+    authorize: Again,
+    code: Option<String>,
+}
+
+impl Script for Flowing {
+    fn next(&mut self) -> Option<Call> {
+        match &self.code {
+            Some(code) => exchange(code).ok(),
+            None => self.authorize.next(),
+        }
+    }
+
+    fn answered(&mut self, answer: Bytes) -> bool {
+        if self.code.take().is_some() {
+            return TokenResponse::decode(answer).is_ok_and(|tokens| !tokens.refresh_token.is_empty());
+        }
+        self.code = AuthorizeResponse::decode(answer).ok().map(|answer| answer.code);
+        self.code.is_some()
+    }
+}
+
+/// Scripts of so many callers who ask for codes, each of whom redeems his before he asks for the next.
+pub(crate) fn flowing(calls: &Arc<[Call]>, callers: usize) -> Vec<Box<dyn Script>> {
+    let script = |first| -> Box<dyn Script> {
+        let authorize = Again { calls: Arc::clone(calls), next: first, step: callers, is_right: is_anything };
+        Box::new(Flowing { authorize, code: None })
+    };
+    (0..callers).map(script).collect()
+}
+
 /// The tokens of a family, each refresh giving the ones of the next.
 #[derive(Clone, Debug)]
 struct Tokens {

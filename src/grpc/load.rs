@@ -6,7 +6,7 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 
 use crate::core::Error;
 
-/// How much may be ready to go on and wait for a thread, before calls are told to come back: some 20 ms of work. What waits for a disk, a
+/// How much may be ready to go on and wait for a thread, before calls are told to come back: some 50 ms of work. What waits for a disk, a
 /// database or a client takes no thread, and does not count.
 const MOST_READY: usize = 1024;
 /// When to come back.
