@@ -238,7 +238,7 @@ pub struct Caller {
 
 impl Bearer {
     async fn read(core: &Core, token: InHeader) -> Result<Self, Error> {
-        let presented = core.issuer.read(token.expose());
+        let presented = core.read_token(token.expose()).await?;
         let grant = match &presented {
             Some(presented) => core.inspect(presented).await?,
             None => None,

@@ -18,6 +18,7 @@ impl Core {
             tracing::warn!(app = %app, bytes = logout_uri.len(), "a logoutUri is too long to be kept: the app will not be told of the sign-out");
             logout_uri.clear();
         }
+        self.keep_signing_keys().await?;
         let now = self.now();
         let grant = self.store.redeem_code(&BearerHash::of_code(code), app, logout_uri, using, now).await?;
         self.note_logout_uri(&grant.family, grant.session.id).await;

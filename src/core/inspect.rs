@@ -27,6 +27,19 @@ impl Asker {
 }
 
 impl Core {
+    /// Reads an access token that one of our keys has signed; none when none has.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when that is not known: somebody else may have a new key.
+    pub async fn read_token(&self, access_token: &str) -> Result<Option<Arc<Presented>>, Error> {
+        let read = self.issuer.read(access_token);
+        if read.is_none() && self.issuer.has_old_keys() {
+            self.keep_signing_keys().await?;
+            return Ok(self.issuer.read(access_token));
+        }
+        Ok(read)
+    }
+
     /// What an access token stands for, if it is good: we signed it, its times are right, and everything that it hangs on is alive. The
     /// one rule for every operation that takes one.
     ///
@@ -46,7 +59,7 @@ impl Core {
     /// # Errors
     /// [`Error::StoreUnavailable`].
     pub async fn inspect_for(&self, asker: &Asker, access_token: &str) -> Result<Option<Grant>, Error> {
-        match self.issuer.read(access_token).filter(|token| asker.may_ask(token)) {
+        match self.read_token(access_token).await?.filter(|token| asker.may_ask(token)) {
             Some(token) => self.inspect(&token).await,
             None => Ok(None),
         }
@@ -55,8 +68,8 @@ impl Core {
     /// Reads a token that somebody wants to end the session of: it may have expired, and its session may have ended.
     ///
     /// # Errors
-    /// [`Error::AccessTokenRefused`] when we did not sign it, or he may not end it.
-    pub fn read_for(&self, asker: &Asker, access_token: &str) -> Result<Arc<Presented>, Error> {
-        self.issuer.read(access_token).filter(|token| asker.may_ask(token)).ok_or(Error::AccessTokenRefused)
+    /// [`Error::AccessTokenRefused`] when we did not sign it, or he may not end it; [`Error::StoreUnavailable`].
+    pub async fn read_for(&self, asker: &Asker, access_token: &str) -> Result<Arc<Presented>, Error> {
+        self.read_token(access_token).await?.filter(|token| asker.may_ask(token)).ok_or(Error::AccessTokenRefused)
     }
 }

@@ -281,7 +281,10 @@ impl Core {
         let app = self.store.app(&owed.app).await?.filter(|app| app.incarnation == owed.incarnation);
         let Some(app) = app else { return Ok(Due::AppDeleted) };
         match address(&app, "", &owed.uri) {
-            Ok(url) => Ok(Due::Call { url, token: self.issuer.mint_logout(owed, self.now())? }),
+            Ok(url) => {
+                self.keep_signing_keys().await?;
+                Ok(Due::Call { url, token: self.issuer.mint_logout(owed, self.now())? })
+            }
             Err(reason) => Ok(Due::Uncallable(reason)),
         }
     }

@@ -12,6 +12,7 @@ impl Core {
     /// [`Error::CredentialRefused`] when the credential was used before.
     pub async fn refresh(&self, refresh_token: &str, by: Refresher, using: Option<OneUse>) -> Result<Tokens, Error> {
         let (family, generation) = self.vault.read_refresh_token(refresh_token).ok_or(Error::RefreshTokenRefused)?;
+        self.keep_signing_keys().await?;
         let now = self.now();
         let rotation = Rotation { family, generation, grace: self.settings.refresh_grace };
         let grant = self.store.rotate_refresh_token(rotation, by, using, now).await?;

@@ -12,6 +12,15 @@ impl Core {
         self.issuer.set_keys(&self.store.signing_keys().await?, &self.vault)
     }
 
+    /// Takes the keys that the store has now if that was not done lately: whoever was cut off from it may know nothing of the key that others
+    /// sign with, and sign with one that is retired.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub(super) async fn keep_signing_keys(&self) -> Result<(), Error> {
+        if self.issuer.has_old_keys() { self.load_signing_keys().await } else { Ok(()) }
+    }
+
     /// Adds a key. It is published at once, and signs when every consumer can have fetched it. The very first signs at once.
     ///
     /// # Errors

@@ -107,7 +107,7 @@ async fn sign_out(call: Call) -> Result<Answer<pb::SignOutResponse>, Error> {
         Ok(access_token) if call.caller.shows(access_token) => call.caller.presented().cloned().ok_or(Error::CredentialRefused)?,
         _ => {
             let asker = call.caller.ender()?;
-            call.core.read_for(&asker, access_token?)?
+            call.core.read_for(&asker, access_token?).await?
         }
     };
     let redirect_uri = call.core.sign_out(token.family.session).await?;

@@ -6,8 +6,8 @@ mod logout;
 use std::{
     borrow::Cow,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -25,6 +25,9 @@ use crate::core::{
     secret::{BearerHash, Secret, random_bytes},
 };
 
+/// For how long keys are good without another look at the store: shorter than any new key is published before it signs where several
+/// services share one ([`crate::config`]), and longer than it is between two looks.
+const OLD: Duration = Duration::from_secs(6);
 /// How far the clocks of two machines may be apart.
 pub const LEEWAY: Duration = Duration::from_secs(5);
 
@@ -80,6 +83,8 @@ pub struct Issuer {
     lifetime: Duration,
     validation: Validation,
     keys: RwLock<Arc<KeySet>>,
+    /// When they were last those of the store.
+    kept_since: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Issuer {
@@ -98,7 +103,7 @@ impl Issuer {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         // The times are judged in `Presented::is_current`, by the clock that everything else goes by.
         validation.validate_exp = false;
-        Self { public_url, lifetime, validation, keys: RwLock::default() }
+        Self { public_url, lifetime, validation, keys: RwLock::default(), kept_since: Mutex::default() }
     }
 
     /// How long an access token lives.
@@ -117,7 +122,14 @@ impl Issuer {
             let keys = KeySet::open(keys, vault, &before)?;
             *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         }
+        *self.kept_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Ok(())
+    }
+
+    /// Whether they were not compared with the store's for so long that others may sign by now with a key that is not among them.
+    #[must_use]
+    pub fn has_old_keys(&self) -> bool {
+        self.kept_since.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|since| since.elapsed() > OLD)
     }
 
     /// The keys.

@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use supos_auth::grpc::pb::supos::auth::admin::v1::{AddSigningKeyRequest, ListSigningKeysRequest, SigningKeyState};
 use tokio::task::JoinSet;
 
 use crate::{
-    harness::{Call, Case, Op, Via, Who, exchange, refresh, valid},
+    harness::{Call, Case, Op, Via, Who, exchange, jwt_part, refresh, valid},
     postgres_server::{PostgresServer, is_wanted},
     proxy::Proxy,
     stage::{Replicas, by_port, is_ready, is_unavailable, until},
@@ -20,7 +21,7 @@ async fn one_by_proxy() -> (Replicas, Proxy) {
     let (url, proxy) = (server.database(), Proxy::start(server.port()).await);
     let port = proxy.port();
     let place = |replica| if replica == 0 { url.clone() } else { by_port(&url, port) };
-    (Replicas::at(2, place, |_, setup| setup).await, proxy)
+    (Replicas::at(2, place, |_, setup| setup.argument("--signing-key-lead", "10")).await, proxy)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,6 +49,41 @@ async fn p7_a_service_that_cannot_ask_the_database_calls_nothing_good_and_says_t
     until("it is ready again", async || is_ready(apart)).await;
     assert!(!apart.call(Via::Native, &valid(&tokens.access).by(app.who())).await.valid());
     assert!(apart.call(Via::Native, &valid(&others.access).by(Who::bearer(&others.access))).await.valid());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p8_a_service_that_was_cut_off_while_others_took_a_new_key_knows_it_as_soon_as_it_answers_again() {
+    if !is_wanted() {
+        return;
+    }
+    let (replicas, proxy) = one_by_proxy().await;
+    let [here, apart] = [replicas.world(0), replicas.world(1)];
+    let (app, _, _, mut tokens) = here.family().await;
+    let (_, _, _, others) = here.family().await;
+    proxy.cut(true);
+    let request = here.as_admin(AddSigningKeyRequest::default()).await;
+    let added = here.signing_keys().add_signing_key(request).await.expect("a key can be added").into_inner();
+    let new = added.signing_key.expect("the key that was added").kid;
+    until("the new key signs, and the old one is retired", async || {
+        let keys = here.signing_keys().list_signing_keys(here.as_admin(ListSigningKeysRequest::default()).await).await;
+        let keys = keys.expect("keys can be listed").into_inner().signing_keys;
+        keys.iter().all(|key| key.state() == if key.kid == new { SigningKeyState::Active } else { SigningKeyState::Verifying })
+    })
+    .await;
+    tokens = here.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await.tokens();
+    assert_eq!(jwt_part(&tokens.access, 0)["kid"], new.as_str());
+    proxy.cut(false);
+    // It may say that it cannot say, but not that the token is none.
+    let asked = valid(&tokens.access).by(Who::bearer(&tokens.access));
+    let answer = loop {
+        let reply = apart.call(Via::Native, &asked).await;
+        if !is_unavailable(&reply) {
+            break reply;
+        }
+    };
+    assert!(answer.valid());
+    let given = apart.call(Via::Native, &refresh(Op::TokenV2, &others.refresh).by(app.who())).await;
+    assert!(is_unavailable(&given) || jwt_part(&given.tokens().access, 0)["kid"] == new.as_str(), "it signs with a key that is retired");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
