@@ -58,8 +58,8 @@ async fn p8_a_service_that_was_cut_off_while_others_took_a_new_key_knows_it_as_s
     }
     let (replicas, proxy) = one_by_proxy().await;
     let [here, apart] = [replicas.world(0), replicas.world(1)];
-    let (app, _, _, mut tokens) = here.family().await;
-    let (_, _, _, others) = here.family().await;
+    let (app, _, ticket, mut tokens) = here.family().await;
+    let others = here.tokens(&app, &ticket).await;
     proxy.cut(true);
     let request = here.as_admin(AddSigningKeyRequest::default()).await;
     let added = here.signing_keys().add_signing_key(request).await.expect("a key can be added").into_inner();
