@@ -300,7 +300,7 @@ impl Writer {
         self.check_keys(world).await;
         let mut kept = Vec::new();
         for mut session in std::mem::take(&mut self.sessions) {
-            self.check_session(world, &mut session).await;
+            self.check_session(world, &mut session, all).await;
             // What has ended is asked about again now and then, and at the end.
             if all || session.is == Fact::Good || self.dice.once_in(2) {
                 kept.push(session);
@@ -335,7 +335,7 @@ impl Writer {
         world.call(Via::Native, &valid(access).by(self.app.who())).await.valid()
     }
 
-    async fn check_session(&mut self, world: &World, session: &mut Session) {
+    async fn check_session(&mut self, world: &World, session: &mut Session, all: bool) {
         let reply = world.call(Via::Native, &authorize(Op::Authorize, &self.app).by(Who::ticket(&session.ticket))).await;
         match session.is {
             Fact::Good => reply.ok(),
@@ -365,12 +365,12 @@ impl Writer {
         session.is = Fact::Good;
         session.codes.push(Code { value: reply.text_of("code"), is: Fact::Good, family: None });
         for family in &mut session.families {
-            self.check_family(world, family).await;
+            self.check_family(world, family, all).await;
         }
-        self.check_codes(world, session).await;
+        self.check_codes(world, session, all).await;
     }
 
-    async fn check_family(&self, world: &World, family: &mut Family) {
+    async fn check_family(&mut self, world: &World, family: &mut Family, all: bool) {
         let newest = family.access.last().expect("a family has a token");
         let is_good = self.is_good(world, newest).await;
         match family.is {
@@ -381,7 +381,7 @@ impl Writer {
         family.is = if is_good { Fact::Good } else { Fact::Ended };
         if !is_good {
             world.call(Via::Native, &refresh(Op::TokenV2, &family.refresh).by(self.app.who())).await.refused(Case::Grant);
-        } else if family.refreshing || self.dice.clone().once_in(4) {
+        } else if all || family.refreshing || self.dice.once_in(4) {
             // Whether the refresh that was not answered was done or not, its token gives one successor, and again the same one.
             let call = refresh(Op::TokenV2, &family.refresh).by(self.app.who());
             let first = world.call(Via::Native, &call).await.tokens();
@@ -392,11 +392,11 @@ impl Writer {
         }
     }
 
-    /// Every code that was used is used, which ends what it gave; so some are left for later.
-    async fn check_codes(&mut self, world: &World, session: &mut Session) {
+    /// Every code that was used is used, which ends what it gave; so some are left for later, unless there is none.
+    async fn check_codes(&mut self, world: &World, session: &mut Session, all: bool) {
         let mut left = Vec::new();
         for mut code in std::mem::take(&mut session.codes) {
-            if code.is != Fact::Open && self.dice.once_in(3) {
+            if !all && code.is != Fact::Open && self.dice.once_in(3) {
                 left.push(code);
                 continue;
             }

@@ -11,6 +11,7 @@ mod far;
 mod postgres_server;
 #[expect(dead_code, reason = "no connection is cut here: see tests/replicas")]
 mod proxy;
+mod tls;
 #[path = "../store/scene.rs"]
 #[expect(dead_code, reason = "not all of it is needed here")]
 mod scene;
