@@ -20,7 +20,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, interval_at, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 pub use self::restore::{RestoreStage, backup, restore};
@@ -277,8 +277,7 @@ async fn purge(core: Arc<Core>) {
 }
 
 async fn keep_space(core: Arc<Core>) {
-    // Not at once: a service that a full disk has ended, and that was started again, is not to fill it anew with a copy.
-    let mut tick = interval_at(Instant::now() + SPACE_EVERY, SPACE_EVERY);
+    let mut tick = interval(SPACE_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;

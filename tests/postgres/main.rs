@@ -11,10 +11,10 @@ mod far;
 mod postgres_server;
 #[expect(dead_code, reason = "no connection is cut here: see tests/replicas")]
 mod proxy;
-mod tls;
 #[path = "../store/scene.rs"]
 #[expect(dead_code, reason = "not all of it is needed here")]
 mod scene;
+mod tls;
 
 /// What `scene` works on.
 mod database {

@@ -29,7 +29,7 @@ const COUNTERS: usize = 1 << 17;
 /// How many records are kept at the most.
 const MOST: usize = 1 << 16;
 /// How many grants are kept at the most.
-const MOST_GRANTS: usize = 1 << 15;
+const MOST_GRANTS: usize = 1 << 14;
 
 /// The kinds that are kept: what an access token stands for.
 const KINDS: [&[u8]; 4] = [keys::APPS, keys::USERS, keys::SESSIONS, keys::FAMILIES];
