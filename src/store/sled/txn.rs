@@ -1,6 +1,6 @@
 //! Reading and writing records, inside one step.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -135,6 +135,25 @@ pub(super) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, Error> {
 pub(super) fn unavailable(error: sled::Error) -> Error {
     match error {
         sled::Error::Corruption { .. } => Error::StoreUnavailable("its files are damaged. Restore it from a backup".into()),
+        // It looks for something behind the end of a file.
+        sled::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Error::StoreUnavailable(format!("its files are damaged ({error}). Restore it from a backup"))
+        }
         error => Error::StoreUnavailable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_because_files_are_damaged_says_what_to_do() {
+        let damaged = [sled::Error::Corruption { at: None, bt: () }, sled::Error::Io(io::ErrorKind::UnexpectedEof.into())];
+        for error in damaged {
+            assert!(unavailable(error).to_string().contains("Restore it from a backup"));
+        }
+        // What the disk cannot do now it may do later.
+        assert!(!unavailable(sled::Error::Io(io::ErrorKind::StorageFull.into())).to_string().contains("backup"));
     }
 }
