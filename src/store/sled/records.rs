@@ -56,17 +56,9 @@ impl Changes {
         usize::try_from(self.places.hash_one(key) % COUNTERS as u64).unwrap_or_default()
     }
 
-    fn of(&self, key: &[u8]) -> &AtomicU64 {
-        &self.counters[self.place(key)]
-    }
-
     /// Notes that a key was written to.
     fn note(&self, key: &[u8]) {
-        self.of(key).fetch_add(1, Ordering::Release);
-    }
-
-    fn seen(&self, key: &[u8]) -> u64 {
-        self.of(key).load(Ordering::Acquire)
+        self.counters[self.place(key)].fetch_add(1, Ordering::Release);
     }
 
     fn mark(&self, key: &[u8]) -> Mark {
@@ -90,11 +82,11 @@ pub(super) struct Mark {
 /// A record, decoded. Its key says of which kind it is.
 pub(super) type Record = Arc<dyn Any + Send + Sync>;
 
-/// A record, and what its counter has to show for it to be good.
+/// A record, good while its mark stands.
 #[derive(Clone)]
 struct Kept {
     record: Record,
-    seen: u64,
+    mark: Mark,
 }
 
 /// What an access token stands for, and what the counters of all records that say so have to show.
@@ -130,13 +122,13 @@ impl Records {
         if !is_kept(key) {
             return Ok(get::<T>(tree().borrow(), key)?.map(Arc::new));
         }
-        let seen = self.changes.seen(key);
-        let kept = self.lately.get(key).filter(|kept| kept.seen == seen);
+        let kept = self.lately.get(key).filter(|kept| self.changes.stands(&kept.mark));
         if let Some(record) = kept.and_then(|kept| kept.record.downcast().ok()) {
             return Ok(Some(record));
         }
+        let mark = self.changes.mark(key);
         let Some(record) = get::<T>(tree().borrow(), key)?.map(Arc::new) else { return Ok(None) };
-        self.lately.insert(key.to_vec(), Kept { record: Arc::clone(&record) as Record, seen });
+        self.lately.insert(key.to_vec(), Kept { record: Arc::clone(&record) as Record, mark });
         Ok(Some(record))
     }
 
@@ -170,7 +162,7 @@ impl Records {
         }
         for (key, written) in kept() {
             if let Some(record) = &written.record {
-                self.lately.insert(key.to_vec(), Kept { record: Arc::clone(record), seen: self.changes.seen(key) });
+                self.lately.insert(key.to_vec(), Kept { record: Arc::clone(record), mark: self.changes.mark(key) });
             }
         }
     }
@@ -206,12 +198,11 @@ mod tests {
     #[test]
     fn a_key_that_was_written_to_is_known_to_have_changed_and_others_are_not() {
         let changes = Changes::default();
-        let seen = |key: &[u8]| changes.seen(key);
-        let before: Vec<u64> = (0..100_u8).map(|key| seen(&[key])).collect();
+        let marks: Vec<Mark> = (0..100_u8).map(|key| changes.mark(&[key])).collect();
+        assert!(marks.iter().all(|mark| changes.stands(mark)));
         changes.note(&[7]);
-        let after: Vec<u64> = (0..100_u8).map(|key| seen(&[key])).collect();
-        assert_ne!(before[7], after[7]);
-        let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+        assert!(!changes.stands(&marks[7]));
+        let changed = marks.iter().filter(|mark| !changes.stands(mark)).count();
         // Of a hundred keys two may share a counter, but hardly ever many do.
         assert!(changed <= 5, "{changed}");
     }

@@ -66,30 +66,6 @@ pub(super) enum Wrote {
     Failed(String),
 }
 
-/// A step that has run.
-struct Done<T> {
-    outcome: Result<T, Error>,
-    /// How many more calls are owed to apps.
-    newly_owed: i64,
-    wrote: Wrote,
-}
-
-impl<T> Done<T> {
-    fn by(step: impl FnOnce(&mut Txn<'_>) -> Result<T, Error>, batch: &mut Batch) -> Self {
-        let mut txn = Txn::new(batch);
-        let stepped = step(&mut txn);
-        let newly_owed = txn.owed;
-        let (outcome, wrote) = match stepped {
-            Err(error) => (Err(error), Wrote::Nothing),
-            Ok(value) => match txn.finish() {
-                Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
-                done => (Ok(value), Wrote::of(done)),
-            },
-        };
-        Self { outcome, newly_owed, wrote }
-    }
-}
-
 /// The files that a store is in.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -279,7 +255,17 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let owed = Arc::clone(&self.owed);
         self.submit(Box::new(move |batch| {
-            let Done { outcome, newly_owed, wrote } = Done::by(step, batch);
+            let mut txn = Txn::new(batch);
+            let stepped = step(&mut txn);
+            // How many more calls are owed to apps.
+            let newly_owed = txn.owed;
+            let (outcome, wrote) = match stepped {
+                Err(error) => (Err(error), Wrote::Nothing),
+                Ok(value) => match txn.finish() {
+                    Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
+                    done => (Ok(value), Wrote::of(done)),
+                },
+            };
             let is_done = outcome.is_ok();
             let answer: Answer = Box::new(move |synced: Result<(), Error>| {
                 if is_done && synced.is_ok() && newly_owed != 0 {
