@@ -12,7 +12,9 @@ use super::{
     PostgresStore,
     database::{Columns, Failure, Txn, transact},
     lock,
-    rows::{administers, app_columns, app_values, known_rights, read_app, read_user, rights_and_unknown, user_columns, user_values},
+    rows::{
+        administers, app_columns, app_values, column, known_rights, read_app, read_user, rights_and_unknown, user_columns, user_values,
+    },
     sessions,
 };
 use crate::{
@@ -34,12 +36,7 @@ fn at_most(limit: usize) -> i64 {
 /// How many records one statement makes.
 const MADE_AT_ONCE: usize = 1000;
 
-/// A column of some records.
-fn column<'a, R, T>(records: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
-    records.iter().map(value).collect()
-}
-
-/// The same of lists, which the database cannot take apart row by row, unless each is one value.
+/// A column of lists, which the database cannot take apart row by row, unless each is one value.
 fn lists<'a, R, T>(records: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<Json<T>> {
     records.iter().map(|record| Json(value(record))).collect()
 }

@@ -14,7 +14,7 @@ use tokio_postgres::Row;
 use super::{
     PostgresStore,
     database::{Columns, Failure, Txn, transact},
-    rows::{app_columns, logout_columns, logout_values, read_app, read_logout},
+    rows::{app_columns, column, logout_columns, logout_values, read_app, read_logout},
 };
 use crate::{
     core::{
@@ -63,10 +63,6 @@ pub(super) async fn owe(txn: &Txn<'_>, sessions: &[Session], families: &[(Sessio
     }
     txn.owes();
     put_new(txn, &all).await
-}
-
-fn column<'a, T>(owed: &'a [OwedLogout], value: impl Fn(&'a OwedLogout) -> T) -> Vec<T> {
-    owed.iter().map(value).collect()
 }
 
 /// Keeps calls that are owed and were not tried yet, with one statement.

@@ -164,6 +164,11 @@ pub(super) fn app_values(app: &App) -> Values<'_> {
     ]
 }
 
+/// A column of some records.
+pub(super) fn column<'a, R, T>(records: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    records.iter().map(value).collect()
+}
+
 /// What stands in the place of the rights that a row is to have: these, and those in it that a newer version beside this one has given.
 macro_rules! rights_and_unknown {
     ($rights:literal, $known:literal) => {
