@@ -67,7 +67,10 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<(PrometheusHandle, LogGu
     metrics::describe_counter!("supos_auth_database_pool_exhausted_total", "Calls that waited for a connection in vain");
     metrics::describe_counter!("supos_auth_database_lock_timeouts_total", "Calls that waited in vain for what somebody else had locked");
     metrics::describe_counter!("supos_auth_database_retries_total", "Steps that the database undid and that were run again, by its code");
-    metrics::describe_gauge!("supos_auth_database_failover_loses", "Whether the database has standbys that no commit waits for: 1, or 0");
+    metrics::describe_gauge!(
+        "supos_auth_database_failover_loses",
+        "Whether the database has standbys, or had one since the start, that no commit waits for: 1, or 0"
+    );
     metrics::describe_gauge!("supos_auth_ready", "Whether the service is ready: 1, or 0");
     Ok((recorder, guard))
 }

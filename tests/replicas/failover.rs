@@ -123,6 +123,9 @@ async fn p5_where_no_commit_waits_for_the_standby_the_service_says_that_a_failov
         promote(&standby);
     });
     all_ready(&replicas).await;
+    for world in &replicas.worlds {
+        assert_eq!(says_that_it_would_lose(world), Some(true), "a standby that is not connected is the one that falls behind");
+    }
     // This is what the service warned of, and docs/storage.md says what to do then.
     assert!(is_good(there, &tokens.access).await, "the failover lost nothing, so it is not tried what helps");
     let request = here.as_admin(EndUserSessionsRequest { user: format!("users/{}", user.id) }).await;
