@@ -116,6 +116,14 @@ async fn p5_where_no_commit_waits_for_the_standby_the_service_says_that_a_failov
     // From here on it lags behind.
     set(&standby, "primary_conninfo = ''");
     until("it copies nothing more", async || primary.psql("postgres", "SELECT COUNT(*) FROM pg_stat_replication") == "0").await;
+    let now = primary.psql("postgres", "SELECT clock_timestamp()");
+    let looked = format!(
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE query = 'SELECT 1 FROM probes FOR KEY SHARE' AND state = 'idle' AND query_start > '{now}'"
+    );
+    until("both services have looked again", async || primary.psql("postgres", &looked) == "2").await;
+    for world in &replicas.worlds {
+        assert_eq!(says_that_it_would_lose(world), Some(true), "a standby that is not connected is the one that falls behind");
+    }
     here.call(Via::Native, &Call::new(Op::SignOut).by(Who::ticket(&ticket))).await.ok();
     assert!(!is_good(here, &tokens.access).await && !is_good(there, &tokens.access).await);
     tokio::task::block_in_place(|| {
@@ -123,9 +131,6 @@ async fn p5_where_no_commit_waits_for_the_standby_the_service_says_that_a_failov
         promote(&standby);
     });
     all_ready(&replicas).await;
-    for world in &replicas.worlds {
-        assert_eq!(says_that_it_would_lose(world), Some(true), "a standby that is not connected is the one that falls behind");
-    }
     // This is what the service warned of, and docs/storage.md says what to do then.
     assert!(is_good(there, &tokens.access).await, "the failover lost nothing, so it is not tried what helps");
     let request = here.as_admin(EndUserSessionsRequest { user: format!("users/{}", user.id) }).await;
