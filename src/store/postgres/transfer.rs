@@ -3,11 +3,10 @@
 use std::{
     slice,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 use tokio_postgres::Row;
 
 use super::{
@@ -28,9 +27,6 @@ use crate::{
 
 /// How many records one transaction imports: each is a trip to the database, or some, and all of them have to be done in the time of one.
 const IMPORTED_AT_ONCE: usize = 100;
-
-/// How long whoever gets an export may take for a batch of it: all the while nothing is cleared up in the database that was there when it began.
-const TAKE_LIMIT: Duration = Duration::from_mins(1);
 
 type Read = fn(&mut Columns<'_>) -> Result<Record, Error>;
 
@@ -94,11 +90,7 @@ async fn export(txn: &Txn<'_>, records: &mpsc::Sender<Vec<Record>>) -> Result<()
             let open = if is_end { None } else { batch.pop() };
             if !batch.is_empty() {
                 let full = std::mem::take(&mut batch);
-                match timeout(TAKE_LIMIT, records.send(full)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Err(Error::Internal("nobody receives the records any more".into()).into()),
-                    Err(_) => return Err(Error::Precondition("nothing of the backup was taken for a minute: begin it anew").into()),
-                }
+                records.send(full).await.map_err(|_| Error::Internal("nobody receives the records any more".into()))?;
             }
             batch.extend(open);
             if is_end {
@@ -172,7 +164,8 @@ impl Transfer for PostgresStore {
         let Ok(_exporting) = self.exporting.try_lock() else {
             return Err(Error::Precondition("another backup is being taken: wait for its end"));
         };
-        // Whoever gets the records may take his time, so each statement and each batch has a limit, and the whole has none.
+        // Whoever gets the records may take his time, so each statement has a limit, and the whole has none: how long it may be left waiting is the
+        // gRPC service's to say.
         let run = self.database.runs().begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let txn = run.txn()?;
         let exported = async {
