@@ -1,6 +1,6 @@
 //! `supos.auth.admin.v1.BackupService`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{
     sync::mpsc,
@@ -9,7 +9,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::pb;
+use super::{SILENCE, pb};
 use crate::{
     backup::{self, Piece},
     caller::Caller,
@@ -30,9 +30,6 @@ pub(super) struct Service(pub(super) Gate);
 
 /// A backup, piece by piece.
 type Backup = ReceiverStream<Result<pb::TakeBackupResponse, Status>>;
-
-/// How long whoever takes a backup may leave a piece of it waiting: nobody else can take one meanwhile.
-const SILENCE: Duration = Duration::from_secs(30);
 
 fn take(core: Arc<Core>, caller: Caller, language: Language) -> Result<Backup, Error> {
     caller.administrator()?;

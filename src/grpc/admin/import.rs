@@ -9,7 +9,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{apps, pb, users};
+use super::{SILENCE, apps, pb, users};
 use crate::{
     caller::Caller,
     core::{
@@ -28,8 +28,6 @@ use crate::{
 const MAX_RECORDS: usize = 10_000;
 /// How often progress is told, in records.
 const PROGRESS_EVERY: usize = 100;
-/// How long whoever imports may send nothing.
-const SILENCE: Duration = Duration::from_secs(30);
 /// How long all records may take to come and be checked, their passwords hashed: ten thousand of those take less.
 const TIME_LIMIT: Duration = Duration::from_hours(1);
 

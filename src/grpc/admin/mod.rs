@@ -27,11 +27,16 @@ macro_rules! administered {
 }
 use administered;
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tonic::service::RoutesBuilder;
 
 use super::{gate::Gate, pb::supos::auth::admin::v1 as pb};
 use crate::core::{Core, Error, Problem, ids::UserId};
+
+/// How long whoever imports may send nothing, and whoever takes a backup leave a piece of it waiting: nobody else can take one meanwhile.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// A page has so many items when the caller does not say.
 const DEFAULT_PAGE: usize = 50;
