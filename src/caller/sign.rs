@@ -59,12 +59,39 @@ pub struct Unspent {
 }
 
 impl Unspent {
-    /// Uses it up, and gives false when it was used before. What was taken of it to be used up in another step is left to that.
+    /// Uses it up before anything is done that rests on it, and gives false when it was used before.
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`].
     pub async fn spend(&self, core: &Core, refusals: &Refusals, address: Option<IpAddr>) -> Result<bool, Error> {
-        let Some(using) = self.once.take() else { return Ok(true) };
+        match self.once.take() {
+            Some(using) => self.use_up(using, core, refusals, address).await,
+            None => Ok(true),
+        }
+    }
+
+    /// What a call has come to whose step was to use it up. Where there was nothing to do, that is still to be done.
+    ///
+    /// # Errors
+    /// Those of the call; [`Error::CredentialRefused`] when it was used before; [`Error::StoreUnavailable`].
+    pub async fn settle<T>(
+        &self,
+        outcome: Result<T, Error>,
+        core: &Core,
+        refusals: &Refusals,
+        address: Option<IpAddr>,
+    ) -> Result<T, Error> {
+        match self.once.take() {
+            Some(using) if !self.use_up(using, core, refusals, address).await? => return Err(Error::CredentialRefused),
+            Some(_) => {}
+            // This is how the step says so.
+            None if matches!(outcome, Err(Error::CredentialRefused)) => self.was_used_before(refusals, address),
+            None => {}
+        }
+        outcome
+    }
+
+    async fn use_up(&self, using: OneUse, core: &Core, refusals: &Refusals, address: Option<IpAddr>) -> Result<bool, Error> {
         let is_first = core.store.use_once(using).await?;
         if !is_first {
             self.was_used_before(refusals, address);
@@ -72,8 +99,7 @@ impl Unspent {
         Ok(is_first)
     }
 
-    /// Notes that it was refused, because it was used before.
-    pub fn was_used_before(&self, refusals: &Refusals, address: Option<IpAddr>) {
+    fn was_used_before(&self, refusals: &Refusals, address: Option<IpAddr>) {
         refusals.note(&self.ak, address, Reason::UsedBefore, self.canonical.clone());
     }
 }

@@ -17,7 +17,7 @@ use super::{
     status::{Reader, status},
 };
 use crate::{
-    caller::{self, Caller, Cookies, NOBODY, OriginalCall, Refusals, Schemes, Unspent},
+    caller::{self, Caller, Cookies, NOBODY, OriginalCall, Refusals, Schemes},
     core::{Core, Error, ids::AppId},
     dialect::{Dialect, error::row_of, language::Language, operation::Operation},
     telemetry,
@@ -141,7 +141,7 @@ impl Gate {
         let Err(error) = self.load.admit() else { return Ok(()) };
         let address = match reader {
             Reader::Envoy => super::edge::address(request.headers()),
-            Reader::Native => address_of_connection(request.extensions()),
+            Reader::Native => peer(request.extensions()),
         };
         note(operation.rpc, NOBODY, address, Some(&error), Duration::ZERO);
         Err(status(&error, Dialect::of_rpc(operation.rpc), reader, Language::of_headers(request.headers())))
@@ -185,7 +185,7 @@ impl Gate {
         F: FnOnce(Call) -> Fut,
         Fut: Future<Output = Result<Answer<T>, Error>>,
     {
-        let peer = peer(&request);
+        let peer = peer(request.extensions());
         let (metadata, mut extensions, message) = request.into_parts();
         let original = extensions.remove::<Original>();
         let over_http = original.is_some();
@@ -253,7 +253,7 @@ impl Gate {
         request: Incoming<R>,
         work: impl AsyncFnOnce(Arc<Core>, Caller, R) -> Result<T, Error>,
     ) -> Result<Response<T>, Status> {
-        let address = peer(&request);
+        let address = peer(request.extensions());
         let (metadata, _, message) = request.into_parts();
         let headers = metadata.as_ref();
         let call = caller::Call { rpc, headers, original: None, address, schemes: Schemes::Admin, public_origin: &self.public_origin };
@@ -327,7 +327,9 @@ impl Gate {
                 who = Cow::Owned(caller.to_string());
                 let outcome = work(caller).await;
                 match unspent {
-                    Some(unspent) if spending == Spending::Within => self.settle(unspent, call.address, outcome).await,
+                    Some(unspent) if spending == Spending::Within => {
+                        unspent.settle(outcome, &self.core, &self.refusals, call.address).await
+                    }
                     _ => outcome,
                 }
             });
@@ -336,32 +338,16 @@ impl Gate {
         note(rpc, &who, call.address, outcome.as_ref().err(), begun.elapsed());
         outcome
     }
-
-    /// Sees to it that a signature is used up that was left to the work: there may have been nothing to do.
-    async fn settle<T>(&self, unspent: Unspent, address: Option<IpAddr>, outcome: Result<T, Error>) -> Result<T, Error> {
-        if !unspent.spend(&self.core, &self.refusals, address).await? {
-            return Err(Error::CredentialRefused);
-        }
-        if matches!(outcome, Err(Error::CredentialRefused)) {
-            unspent.was_used_before(&self.refusals, address);
-        }
-        outcome
-    }
 }
 
 fn original_call(original: &Original) -> OriginalCall<'_> {
     OriginalCall { operation: original.operation, method: &original.method, path: &original.path, query: &original.query }
 }
 
-/// The address of the other end of a connection.
-fn address_of_connection(extensions: &http::Extensions) -> Option<IpAddr> {
+/// The address of the other end of the connection that a call came by.
+fn peer(extensions: &http::Extensions) -> Option<IpAddr> {
     let by_tls = || extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref);
     extensions.get::<TcpConnectInfo>().or_else(by_tls)?.remote_addr().map(|address| address.ip())
-}
-
-/// The address of the other end.
-fn peer<T>(request: &Incoming<T>) -> Option<IpAddr> {
-    request.remote_addr().map(|address| address.ip())
 }
 
 /// Counts a call, and writes its line.

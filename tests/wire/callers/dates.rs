@@ -5,7 +5,7 @@ use std::sync::Arc;
 use supos_auth::{core::clock::Timestamp, sign};
 use tokio::task::JoinSet;
 
-use crate::harness::{App, Call, Case, Op, Pair, Setup, Via, World};
+use crate::harness::{App, Call, Case, Op, Pair, Setup, Via, Who, World, raw, refresh};
 
 async fn strict(world: &World) -> App {
     world.app_with(|app| app.signature_requires_date = true).await
@@ -126,4 +126,22 @@ async fn operators_read_why_a_dated_signature_was_refused() {
     let call = ask(&strict(&world).await).header("x-mc-date", &date(&world, 0));
     assert!(is_taken(&world, Via::Envoy, &call).await);
     assert_eq!(reason(call).await, "used_before");
+}
+
+#[tokio::test]
+async fn a_signature_that_is_refused_for_what_is_beside_it_is_used_up_and_not_said_to_have_been_used_before() {
+    let world = World::own(Setup::default()).await;
+    let (app, _, _, tokens) = world.family().await;
+    let refresh = |nonce: &str| {
+        let dated = Who::headers(vec![("x-mc-nonce", nonce.to_owned()), ("x-mc-date", date(&world, 0))]);
+        refresh(Op::TokenV2, &tokens.refresh).by(dated).by(app.who())
+    };
+    let is_counted = || raw::request(world.ops(), "GET", "/metrics", &[], b"").text().contains("\"used_before\"");
+    let call = refresh("once");
+    world.call(Via::Native, &call.clone().header("token", "made-up")).await.refused(Case::Caller);
+    assert!(!is_counted());
+    // The token is not signed, so this is the same signature.
+    world.call(Via::Native, &call).await.refused(Case::Caller);
+    assert!(is_counted());
+    world.call(Via::Native, &refresh("another")).await.ok();
 }
