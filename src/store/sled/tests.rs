@@ -18,18 +18,21 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000).after(Duration::from_secs(seconds))
 }
 
-fn user() -> User {
+/// One of many users, whose ids are in no order.
+pub(super) fn user(number: u64) -> User {
+    let mut id = [1; 16];
+    id[..8].copy_from_slice(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
     User {
-        id: UserId::from_bytes([1; 16]),
-        name: "somebody".into(),
+        id: UserId::from_bytes(id),
+        name: format!("user-{number}"),
         person_code: String::new(),
         company_code: String::new(),
         account_type: 0,
         enabled: true,
         password_hash: None,
         password_change_required: false,
-        created_at: at(0),
-        updated_at: at(0),
+        created_at: Timestamp::default(),
+        updated_at: Timestamp::default(),
         rights: Rights::default(),
     }
 }
@@ -37,7 +40,7 @@ fn user() -> User {
 fn session(number: u8) -> Session {
     Session {
         id: SessionId::from_bytes([number; 16]),
-        user: user().id,
+        user: user(1).id,
         ticket: BearerHash::of_ticket(&number.to_string()),
         created_at: at(0),
         last_used_at: at(0),
@@ -54,7 +57,7 @@ async fn what_cannot_be_read_is_looked_at_again_and_keeps_nothing_else_from_bein
     let store = SledStore::open(folder.path()).unwrap();
     let (broken, other) = (session(1), session(2));
     let sessions = [&broken, &other].map(|session| Record::Session(session.clone()));
-    store.import([vec![Record::User(user())], sessions.into()].concat()).await.unwrap();
+    store.import([vec![Record::User(user(1))], sessions.into()].concat()).await.unwrap();
     let key = keys::session(broken.id);
     let good = store.tree().insert(&key, UNREADABLE).unwrap().unwrap();
     let signing_key = keys::signing_key("broken");
@@ -92,7 +95,7 @@ async fn a_call_that_cannot_be_read_keeps_no_other_from_being_given_up() {
         app: AppId::new("shop").unwrap(),
         incarnation: Incarnation::from_bytes([1; 16]),
         uri: "https://app.example/logout".into(),
-        user: user().id,
+        user: user(1).id,
         session: session(1).id,
         created_at: at(seconds),
         next_try_at: at(seconds),
@@ -126,8 +129,8 @@ async fn an_authority_with_many_links_is_off_while_they_go_and_leaves_none() {
         created_at: at(0),
         updated_at: at(0),
     };
-    store.import(vec![Record::User(user()), Record::Authority(authority.clone())]).await.unwrap();
-    let link = Link { user: user().id, origin: LinkOrigin::Administrator, created_at: at(0) };
+    store.import(vec![Record::User(user(1)), Record::Authority(authority.clone())]).await.unwrap();
+    let link = Link { user: user(1).id, origin: LinkOrigin::Administrator, created_at: at(0) };
     for hundred in 0..25 {
         let links =
             (0..100).map(|number| Record::Link { authority: authority.id, subject: format!("{hundred}-{number}"), link: link.clone() });
@@ -136,11 +139,11 @@ async fn an_authority_with_many_links_is_off_while_they_go_and_leaves_none() {
     let left = async |of| store.links(of, None, 5000).await.unwrap().len();
     let (id, some) = (authority.id, authority.clone());
     assert_eq!(store.run(move |txn| authorities::remove_some(txn, some)).await, Ok(false));
-    assert_eq!((left(LinksOf::Authority(id)).await, left(LinksOf::User(user().id)).await), (1500, 1500));
+    assert_eq!((left(LinksOf::Authority(id)).await, left(LinksOf::User(user(1).id)).await), (1500, 1500));
     assert_eq!(store.authority(id, at(1)).await.unwrap().map(|authority| authority.enabled), Some(false));
 
     store.delete_authority(id, at(1)).await.unwrap();
-    assert_eq!((left(LinksOf::Authority(id)).await, left(LinksOf::User(user().id)).await), (0, 0));
+    assert_eq!((left(LinksOf::Authority(id)).await, left(LinksOf::User(user(1).id)).await), (0, 0));
     assert_eq!(store.delete_authority(id, at(1)).await, Err(Error::NotFound("authority")));
     store.register_authority(authority, at(1)).await.expect("its name is free");
 }

@@ -10,27 +10,9 @@ use std::{
 
 use super::*;
 use crate::{
-    core::{clock::Timestamp, ids::UserId, model::User, rights::Rights},
-    store::UserStore as _,
+    core::clock::Timestamp,
+    store::{UserStore as _, sled::tests::user},
 };
-
-fn user(number: u64) -> User {
-    let mut id = [1; 16];
-    id[..8].copy_from_slice(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
-    User {
-        id: UserId::from_bytes(id),
-        name: format!("user-{number}"),
-        person_code: String::new(),
-        company_code: String::new(),
-        account_type: 0,
-        enabled: true,
-        password_hash: None,
-        password_change_required: false,
-        created_at: Timestamp::default(),
-        updated_at: Timestamp::default(),
-        rights: Rights::default(),
-    }
-}
 
 fn now() -> Timestamp {
     Timestamp::from_millis(1)
