@@ -1,7 +1,20 @@
 //! The power goes: of what was written only that is there which a sync has made safe.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use supos_auth::{
+    core::{
+        clock::{Clock as _, SystemClock},
+        ids::{AppId, Incarnation, SessionId},
+        model::Code,
+        secret::{BearerHash, random_bytes},
+    },
+    store::{Maintenance as _, Transfer as _, record::Record, sled::SledStore},
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -9,7 +22,7 @@ use crate::{
     harness::{Setup, World},
     kills,
     record::{self, Writer},
-    shim::{Operations, Shim, Unsynced},
+    shim::{Disk, Operations, Shim, Unsynced},
 };
 
 /// What has happened on a machine until its power went.
@@ -22,6 +35,14 @@ struct Past {
     writers: Vec<Writer>,
 }
 
+impl Past {
+    /// The moments since the clients began.
+    fn moments(&self) -> Vec<u64> {
+        self.operations.moments().into_iter().filter(|moment| *moment >= self.begin).collect()
+    }
+}
+
+/// A service on an empty folder whose clients have so many answers when it is killed.
 async fn past(answers: usize, dice: &mut Dice) -> Past {
     let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
     let own = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
@@ -35,8 +56,62 @@ async fn past(answers: usize, dice: &mut Dice) -> Past {
     }
     let begin = std::fs::metadata(&log).expect("the log").len();
     let writers = record::work_and_kill(&world, writers, answers).await;
-    let operations = Operations::read(&log);
+    let operations = Operations::read(&log, Disk::default());
     Past { folder, operations, begin, writers }
+}
+
+/// A service that moves its store to new files while clients work, and is killed when they have had so many more answers.
+async fn past_with_a_move(answers: usize, dice: &mut Dice) -> Past {
+    let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
+    let own = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
+    let shim = Shim::new(folder.path(), own.path()).recording();
+    let log = shim.log.clone().expect("it is recording");
+    let data = folder.path().join("data");
+    let mut world = World::own(Setup { data: Some(data.clone()), ..kills::setup() }).await;
+    let mut writers = record::writers(&world, 4, dice).await;
+    world.terminate();
+    fill_with_what_is_gone(&data).await;
+    let before = Disk::of(folder.path());
+    for writer in &mut writers {
+        writer.remember(log.clone());
+    }
+    world.restart_with(|_| (), |setup| setup.environment = shim.environment());
+    let world = Arc::new(world);
+    let (process, service_log) = (world.service_id(), world.service_log.clone());
+    let writers = record::work(&world, writers, async move |mut heard| {
+        let moved = move || service_log.wait_for(0, |line| line.contains("the store is compacted").then_some(()));
+        tokio::task::spawn_blocking(moved).await.expect("it waits").expect("the store moves");
+        while heard.try_recv().is_ok() {}
+        for _ in 0..answers {
+            heard.recv().await.expect("an answer");
+        }
+        kills::kill(process);
+    })
+    .await;
+    Past { folder, operations: Operations::read(&log, before), begin: 0, writers }
+}
+
+/// Leaves so much behind in the files of a store that moving to new ones is worth it.
+async fn fill_with_what_is_gone(data: &Path) {
+    let store = SledStore::open(data).expect("a store");
+    for _ in 0..28 {
+        let codes = (0..500).map(|_| {
+            let code = Code {
+                app: AppId::new("nobody").expect("an id"),
+                incarnation: Incarnation::from_bytes([1; 16]),
+                session: SessionId::from_bytes([1; 16]),
+                redirect_uri: format!("https://app.example/{}", "x".repeat(2000)),
+                scope: "y".repeat(1000),
+                expires_at: SystemClock.now(),
+                used: None,
+                kept_until: SystemClock.now(),
+            };
+            Record::Code { hash: BearerHash::from_bytes(random_bytes().expect("randomness")), code }
+        });
+        store.import(codes.collect()).await.expect("stored");
+    }
+    while store.purge(SystemClock.now().after(Duration::from_secs(1))).await.expect("purged") > 0 {}
+    store.flush().await.expect("flushed");
 }
 
 /// Whether what clients had been told at this moment holds once the power is back.
@@ -52,14 +127,46 @@ async fn holds(past: &Past, moment: u64, unsynced: Unsynced, ignored: Option<&st
     check.await.map_err(|error| format!("the power was cut at {moment}, {unsynced:?}: {error}"))
 }
 
+/// Every other cut tears what was not synced.
+const fn unsynced(cut: u64) -> Unsynced {
+    if cut.is_multiple_of(2) { Unsynced::Lost } else { Unsynced::Torn }
+}
+
 async fn nothing_is_lost(answers: usize, cuts: u64) {
     let mut dice = Dice::new();
     let past = past(answers, &mut dice).await;
-    let moments = past.operations.moments(past.begin);
+    let moments = past.moments();
     for cut in 0..cuts {
         let moment = *dice.pick(&moments).expect("something was written");
-        let unsynced = if cut % 2 == 0 { Unsynced::Lost } else { Unsynced::Torn };
-        holds(&past, moment, unsynced, None, &mut dice).await.unwrap_or_else(|error| panic!("{error}"));
+        holds(&past, moment, unsynced(cut), None, &mut dice).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+async fn nothing_is_lost_by_a_move(answers: usize, cuts: u64) {
+    let mut dice = Dice::new();
+    let past = past_with_a_move(answers, &mut dice).await;
+    let (moments, of_folders) = (past.moments(), past.operations.moments_of_folders());
+    for cut in 0..cuts {
+        // Half of the cuts are where files get their names.
+        let moments = if cut % 4 < 2 { &of_folders } else { &moments };
+        let moment = *dice.pick(moments).expect("something was written");
+        holds(&past, moment, unsynced(cut), None, &mut dice).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+async fn a_first_start_can_be_cut_short(cuts: u64) {
+    let mut dice = Dice::new();
+    let past = past(1, &mut dice).await;
+    let moments: Vec<_> = past.operations.moments().into_iter().filter(|moment| *moment < past.begin).collect();
+    let of_folders: Vec<_> = past.operations.moments_of_folders().into_iter().filter(|moment| *moment < past.begin).collect();
+    for cut in 0..cuts {
+        let moments = if cut % 4 < 2 { &of_folders } else { &moments };
+        let moment = *dice.pick(moments).expect("something was written");
+        let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
+        past.operations.rebuild(moment, past.folder.path(), folder.path(), unsynced(cut), None, &mut dice);
+        let data = Some(folder.path().join("data"));
+        let starts = tokio::spawn(async { World::own(Setup { data, ..kills::setup() }).await.family().await });
+        starts.await.unwrap_or_else(|error| panic!("the power was cut at {moment}, {:?}: {error}", unsynced(cut)));
     }
 }
 
@@ -77,13 +184,37 @@ async fn h17_c3_nothing_is_lost_at_hundreds_of_power_cuts() {
     }
 }
 
-/// If this failed the test above would see nothing. sled itself syncs every 500 ms, so some cuts find everything safe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h17_c3_nothing_that_was_answered_is_lost_when_the_power_goes_while_the_store_moves_to_new_files() {
+    nothing_is_lost_by_a_move(50, 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: 100 cuts"]
+async fn h17_c3_nothing_is_lost_at_a_hundred_power_cuts_while_the_store_moves_to_new_files() {
+    for _ in 0..rounds(4) {
+        nothing_is_lost_by_a_move(100, 25).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h24_c15_a_first_start_can_be_cut_short_by_the_power_at_any_moment() {
+    a_first_start_can_be_cut_short(10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: 100 cuts"]
+async fn h24_c15_a_hundred_first_starts_can_be_cut_short_by_the_power() {
+    a_first_start_can_be_cut_short(rounds(100)).await;
+}
+
+/// If this failed the first test would see nothing. sled itself syncs every 500 ms, so some cuts find everything safe.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h17_c3_without_our_own_sync_the_same_power_cuts_lose_what_was_answered() {
     let mut dice = Dice::new();
     let past = past(150, &mut dice).await;
     assert!(past.operations.syncs("fdatasync") > 10, "the service syncs by fdatasync");
-    let moments = past.operations.moments(past.begin);
+    let moments = past.moments();
     for _ in 0..20 {
         let moment = *dice.pick(&moments).expect("something was written");
         if holds(&past, moment, Unsynced::Lost, Some("fdatasync"), &mut dice).await.is_err() {

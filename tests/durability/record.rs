@@ -124,7 +124,8 @@ impl Writer {
 
     /// Remembers from now on what was known when, by the length of this file.
     pub(crate) fn remember(&mut self, clock: PathBuf) {
-        self.history = Some(History { clock, past: Vec::new() });
+        let now = fs::metadata(&clock).map_or(0, |clock| clock.len());
+        self.history = Some(History { clock, past: vec![(now, self.clone())] });
     }
 
     /// The record as it was when the file had this length: with every answer that had come, and open where a call was under way.

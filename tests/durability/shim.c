@@ -8,7 +8,7 @@
  *   W inode offset      these bytes were written
  *   T inode length      the file was cut or extended
  *   B inode token       a sync of a file begins; the data is "fsync" or "fdatasync"
- *   L inode token       a sync of a folder begins; the data is its path and what it holds: a line each of 'd' or 'f', inode, name
+ *   L inode token       a sync of a folder begins; the data is what it holds: a line each of 'd' or 'f', inode, name
  *   E inode token       that sync has succeeded
  * A write is written down once it is done, a sync before it begins and once it is done: what stands before B is what E makes safe.
  *
@@ -130,7 +130,7 @@ int sync_file_range(int fd, off64_t offset, off64_t length, unsigned flags) {
 
 static void note_folder(int fd, unsigned long token, const char *path) {
     static _Thread_local char text[1 << 16];
-    int length = snprintf(text, sizeof text, "%s\n", path);
+    int length = 0;
     DIR *folder = opendir(path);
     for (struct dirent *entry; folder && (entry = readdir(folder));)
         if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))

@@ -1,9 +1,10 @@
 //! What stands between the service and its files (shim.c), and what it has written down.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     ffi::OsString,
     fs,
+    os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -80,8 +81,11 @@ struct Operation {
     end: u64,
 }
 
-/// All that was done to the files.
-pub(crate) struct Operations(Vec<Operation>);
+/// All that was done to the files, and what there was before.
+pub(crate) struct Operations {
+    before: Disk,
+    list: Vec<Operation>,
+}
 
 /// What of the writes that were not synced a power cut leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +97,9 @@ pub(crate) enum Unsynced {
 }
 
 impl Operations {
-    pub(crate) fn read(log: &Path) -> Self {
+    pub(crate) fn read(log: &Path, before: Disk) -> Self {
         let bytes = fs::read(log).expect("the log of the operations");
-        let mut operations = Vec::new();
+        let mut list = Vec::new();
         let mut at = 0;
         // A process that was killed may have left the last record unfinished.
         while let Some(head) = bytes.get(at..at + 25) {
@@ -104,41 +108,44 @@ impl Operations {
             let Some(data) = bytes.get(at + 25..at + 25 + length) else { break };
             at += 25 + length;
             let end = u64::try_from(at).expect("a length");
-            operations.push(Operation { kind: head[0], inode: number(0), number: number(1), data: data.to_vec(), end });
+            list.push(Operation { kind: head[0], inode: number(0), number: number(1), data: data.to_vec(), end });
         }
-        Self(operations)
+        Self { before, list }
     }
 
-    /// The moments between operations from `begin` on, as lengths of the log.
-    pub(crate) fn moments(&self, begin: u64) -> Vec<u64> {
-        self.0.iter().map(|operation| operation.end).filter(|end| *end >= begin).collect()
+    /// The moments between operations, as lengths of the log.
+    pub(crate) fn moments(&self) -> Vec<u64> {
+        self.list.iter().map(|operation| operation.end).collect()
+    }
+
+    /// The moments just before and after syncs of a folder, when names of files become safe, in their order.
+    pub(crate) fn moments_of_folders(&self) -> Vec<u64> {
+        let around = self.list.windows(2).filter(|pair| pair.iter().any(|operation| operation.kind == b'L'));
+        let after = |begun: &Operation| self.list.iter().find(|operation| operation.kind == b'E' && operation.number == begun.number);
+        around.flat_map(|pair| [Some(&pair[0]), after(&pair[1])]).flatten().map(|operation| operation.end).collect()
     }
 
     /// How often files were synced in the way that is named.
     pub(crate) fn syncs(&self, way: &str) -> usize {
-        self.0.iter().filter(|operation| operation.kind == b'B' && operation.data == way.as_bytes()).count()
+        self.list.iter().filter(|operation| operation.kind == b'B' && operation.data == way.as_bytes()).count()
     }
 
     /// Makes of `folder`, which was `root` and is empty, what a power cut at `moment` has left. `ignored`: a way to sync that does not
     /// count.
     pub(crate) fn rebuild(&self, moment: u64, root: &Path, folder: &Path, unsynced: Unsynced, ignored: Option<&str>, dice: &mut Dice) {
-        let mut files: HashMap<u64, Disk> = HashMap::new();
-        let mut folders: BTreeMap<PathBuf, Vec<(bool, u64, String)>> = BTreeMap::new();
+        let Disk { mut files, mut folders } = self.before.clone();
         let mut begun: HashMap<u64, Begun> = HashMap::new();
-        for operation in self.0.iter().take_while(|operation| operation.end <= moment) {
+        for operation in self.list.iter().take_while(|operation| operation.end <= moment) {
             let file = || operation.inode;
             match operation.kind {
-                b'N' => _ = files.insert(file(), Disk::default()),
+                b'N' => _ = files.insert(file(), Content::default()),
                 b'W' | b'T' => files.entry(file()).or_default().pending.push(operation.clone()),
                 b'B' if ignored.is_some_and(|way| operation.data == way.as_bytes()) => {}
                 b'B' => _ = begun.insert(operation.number, Begun::File(files.entry(file()).or_default().written())),
-                b'L' => {
-                    let (path, entries) = listing(&operation.data);
-                    begun.insert(operation.number, Begun::Folder(path, entries));
-                }
+                b'L' => _ = begun.insert(operation.number, Begun::Folder(listing(&operation.data))),
                 b'E' => match begun.remove(&operation.number) {
                     Some(Begun::File(upto)) => files.entry(file()).or_default().sync(upto),
-                    Some(Begun::Folder(path, entries)) => _ = folders.insert(path, entries),
+                    Some(Begun::Folder(entries)) => _ = folders.insert(operation.inode, entries),
                     None => {}
                 },
                 other => panic!("an operation {other}"),
@@ -149,26 +156,82 @@ impl Operations {
                 file.tear(dice);
             }
         }
-        make(root, folder, &folders, &files);
+        Disk { files, folders }.make(inode(root), folder);
     }
 }
 
 enum Begun {
     /// So many operations on the file were done when its sync began.
     File(usize),
-    Folder(PathBuf, Vec<(bool, u64, String)>),
+    Folder(Vec<Entry>),
 }
 
-/// A file, as it is on the disk.
-#[derive(Default)]
-struct Disk {
+/// A name in a folder.
+#[derive(Clone, Debug)]
+struct Entry {
+    is_folder: bool,
+    inode: u64,
+    name: String,
+}
+
+/// Files and folders, by their inodes, as they are on the disk.
+#[derive(Clone, Default)]
+pub(crate) struct Disk {
+    files: HashMap<u64, Content>,
+    folders: HashMap<u64, Vec<Entry>>,
+}
+
+impl Disk {
+    /// All that there is in a folder, as if it were safe.
+    pub(crate) fn of(folder: &Path) -> Self {
+        let mut disk = Self::default();
+        disk.add(folder);
+        disk
+    }
+
+    fn add(&mut self, folder: &Path) {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("it can be read")) {
+            let (inode, is_folder) = (entry.ino(), entry.file_type().expect("its kind").is_dir());
+            if is_folder {
+                self.add(&entry.path());
+            } else {
+                let safe = fs::read(entry.path()).expect("a file");
+                self.files.insert(inode, Content { safe, ..Content::default() });
+            }
+            entries.push(Entry { is_folder, inode, name: entry.file_name().into_string().expect("text") });
+        }
+        self.folders.insert(inode(folder), entries);
+    }
+
+    /// Makes the folder with this inode anew. Only names that a sync of their folder has made safe are there.
+    fn make(&self, inode: u64, to: &Path) {
+        fs::create_dir_all(to).expect("a folder can be made");
+        for Entry { is_folder, inode, name } in self.folders.get(&inode).into_iter().flatten() {
+            if *is_folder {
+                self.make(*inode, &to.join(name));
+            } else {
+                let content = self.files.get(inode).map(|file| file.safe.as_slice()).unwrap_or_default();
+                fs::write(to.join(name), content).expect("a file can be made");
+            }
+        }
+    }
+}
+
+fn inode(path: &Path) -> u64 {
+    fs::metadata(path).expect("it is there").ino()
+}
+
+/// What is in a file on the disk, and what else was written.
+#[derive(Clone, Default)]
+struct Content {
     safe: Vec<u8>,
     /// How many operations are in `safe`.
     synced: usize,
     pending: Vec<Operation>,
 }
 
-impl Disk {
+impl Content {
     fn written(&self) -> usize {
         self.synced + self.pending.len()
     }
@@ -209,28 +272,12 @@ fn apply(file: &mut Vec<u8>, operation: &Operation) {
     file[at..end].copy_from_slice(&operation.data);
 }
 
-fn listing(text: &[u8]) -> (PathBuf, Vec<(bool, u64, String)>) {
-    let text = String::from_utf8_lossy(text);
-    let mut lines = text.lines();
-    let path = PathBuf::from(lines.next().expect("the folder's path"));
+fn listing(text: &[u8]) -> Vec<Entry> {
     let entry = |line: &str| {
         let mut words = line.splitn(3, ' ');
         let is_folder = words.next() == Some("d");
         let inode = words.next().and_then(|inode| inode.parse().ok()).expect("an inode");
-        (is_folder, inode, words.next().expect("a name").to_owned())
+        Entry { is_folder, inode, name: words.next().expect("a name").to_owned() }
     };
-    (path, lines.map(entry).collect())
-}
-
-/// Only names that a sync of their folder has made safe are there.
-fn make(from: &Path, to: &Path, folders: &BTreeMap<PathBuf, Vec<(bool, u64, String)>>, files: &HashMap<u64, Disk>) {
-    fs::create_dir_all(to).expect("a folder can be made");
-    for (is_folder, inode, name) in folders.get(from).into_iter().flatten() {
-        if *is_folder {
-            make(&from.join(name), &to.join(name), folders, files);
-        } else {
-            let content = files.get(inode).map(|file| file.safe.as_slice()).unwrap_or_default();
-            fs::write(to.join(name), content).expect("a file can be made");
-        }
-    }
+    String::from_utf8_lossy(text).lines().map(entry).collect()
 }

@@ -9,7 +9,7 @@ use supos_auth::grpc::pb::supos::auth::admin::v1::{AddSigningKeyRequest, ListSig
 use tokio::task::JoinSet;
 
 use crate::{
-    harness::{Call, Case, Op, Via, Who, exchange, jwt_part, refresh, valid},
+    harness::{Call, Case, Op, Via, Who, authorize, exchange, jwt_part, refresh, valid},
     postgres_server::{PostgresServer, is_wanted},
     proxy::Proxy,
     stage::{Replicas, by_port, is_ready, is_unavailable, until},
@@ -229,6 +229,45 @@ async fn p14_a_database_that_takes_no_writes_is_a_503_until_it_does() {
     }
     assert!(replicas.is_good(&app, &tokens.access).await, "a sign-out that was refused took place");
     replicas.world(1).call(Via::Native, &exchange(Op::TokenV2, &app, &code)).await.tokens();
+}
+
+/// What a server says where it finds no room for another page of a table: every write that needs one fails, whatever else goes on.
+const DISK_FULL: &str = "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                         RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$; \
+                         DO $$ DECLARE of text; BEGIN \
+                         FOR of IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() LOOP \
+                         EXECUTE format('CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON %I EXECUTE FUNCTION no_room()', of); \
+                         END LOOP; END $$";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p14_a_database_whose_disk_is_full_is_a_503_for_what_it_would_have_to_store_and_nothing_else() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let replicas = Replicas::at(2, |_| url.clone(), |_, setup| setup).await;
+    let (app, _, ticket, tokens) = replicas.world(0).family().await;
+    let code = replicas.world(0).code(&app, Who::ticket(&ticket)).await;
+    let name = url.rsplit('/').next().expect("the name of the database");
+    server.psql(name, DISK_FULL);
+    let bearer = Who::bearer(&tokens.access);
+    for world in &replicas.worlds {
+        let writes = [
+            exchange(Op::TokenV2, &app, &code),
+            refresh(Op::TokenV2, &tokens.refresh).by(bearer.clone()),
+            authorize(Op::Authorize, &app).by(Who::ticket(&ticket)),
+        ];
+        for call in writes {
+            let reply = world.call(Via::Native, &call).await;
+            assert!(is_unavailable(&reply), "{:?} {}", reply.status, reply.text);
+        }
+        assert!(world.call(Via::Native, &valid(&tokens.access).by(bearer.clone())).await.valid(), "what is only read is answered");
+    }
+    server.psql(name, "DROP FUNCTION no_room() CASCADE");
+    assert!(replicas.is_good(&app, &tokens.access).await, "what was refused took place");
+    replicas.world(1).call(Via::Native, &exchange(Op::TokenV2, &app, &code)).await.tokens();
+    replicas.world(0).call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(bearer)).await.tokens();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -6,7 +6,7 @@ use supos_auth::grpc::pb::supos::auth::admin::v1::{AddSigningKeyRequest, Disable
 use tokio::task::JoinSet;
 
 use crate::{
-    harness::{Call, Case, Op, Setup, Via, Who, World, authorize, exchange, jwt_part, refresh, valid},
+    harness::{App, Call, Case, Op, Setup, Tokens, Via, Who, World, authorize, exchange, jwt_part, refresh, valid},
     postgres_server::{PostgresServer, is_wanted},
     stage::{Replicas, setup, until},
 };
@@ -124,24 +124,75 @@ async fn p8_a_new_key_is_published_everywhere_before_it_signs_and_every_service_
     let added = here.signing_keys().add_signing_key(request).await.expect("a key can be added").into_inner();
     let new = added.signing_key.expect("the key that was added").kid;
     until("the other service publishes it", async || published(there).await.contains(&new)).await;
-    // Whoever signs with it from here on, both have published it before: the lead is longer than that took.
-    let mut signed_by = HashSet::new();
+    let signing = signs_everywhere(&replicas, &app, &mut tokens, &new).await;
+    assert_eq!(signing, HashSet::from([old.as_str().expect("a kid").to_owned(), new]), "a third key signs");
+}
+
+/// Refreshes at one service after the other until each signs with this key, and gives all keys that have signed meanwhile. Every service
+/// has published a key before another one signs with it, and knows every token at once.
+async fn signs_everywhere(replicas: &Replicas, app: &App, tokens: &mut Tokens, newest: &str) -> HashSet<String> {
+    let (mut kids, mut signed_by) = (HashSet::new(), HashSet::new());
     for turn in 0.. {
         let world = replicas.world(turn);
-        tokens = world.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await.tokens();
-        assert!(replicas.is_good(&app, &tokens.access).await, "a service does not know the key of another one's token");
-        let kid = jwt_part(&tokens.access, 0)["kid"].clone();
-        assert!(kid == old || kid == new.as_str(), "a third key: {kid}");
-        if kid == new.as_str() {
-            assert!(published(replicas.world(turn + 1)).await.contains(&new));
-            signed_by.insert(turn % 2);
+        *tokens = world.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await.tokens();
+        assert!(replicas.is_good(app, &tokens.access).await, "a service does not know the key of another one's token");
+        let kid = jwt_part(&tokens.access, 0)["kid"].as_str().expect("a kid").to_owned();
+        if kid == newest {
+            assert!(published(replicas.world(turn + 1)).await.contains(&kid));
+            signed_by.insert(turn % replicas.worlds.len());
         }
-        if signed_by.len() == 2 {
+        kids.insert(kid);
+        if signed_by.len() == replicas.worlds.len() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(turn < 600, "the new key never signs");
     }
+    kids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p8_a_service_that_is_killed_while_it_takes_a_new_key_leaves_keys_that_the_others_go_on_with() {
+    if !is_wanted() {
+        return;
+    }
+    let url = PostgresServer::shared().database();
+    let mut replicas = Replicas::at(3, |_| url.clone(), |_, setup| setup.argument("--signing-key-lead", "10")).await;
+    let mut victim = replicas.worlds.pop().expect("there are three");
+    let here = replicas.world(0);
+    let (app, _, _, mut tokens) = here.family().await;
+    let mut told = Vec::new();
+    for round in 0..8 {
+        let request = victim.as_admin(AddSigningKeyRequest::default()).await;
+        let mut keys = victim.signing_keys();
+        let adding = tokio::spawn(async move { keys.add_signing_key(request).await });
+        // Before it has begun, in the middle of it, and after.
+        tokio::time::sleep(Duration::from_millis(3 * round)).await;
+        tokio::task::block_in_place(|| {
+            victim.restart_with(
+                |pair| {
+                    pair.kill();
+                    let added = tokio::runtime::Handle::current().block_on(adding).expect("the caller lives");
+                    told.extend(added.ok().and_then(|added| added.into_inner().signing_key).map(|key| key.kid));
+                },
+                |_| {},
+            );
+        });
+    }
+    replicas.worlds.push(victim);
+    until("all services publish the same keys", async || {
+        let all = published(&replicas.worlds[0]).await;
+        published(&replicas.worlds[1]).await == all && published(&replicas.worlds[2]).await == all
+    })
+    .await;
+    let all = published(&replicas.worlds[0]).await;
+    assert!(told.iter().all(|kid| all.contains(kid)), "a key that was answered is gone: {told:?}, {all:?}");
+    let request = replicas.world(0).as_admin(ListSigningKeysRequest { page_size: 1000, ..Default::default() }).await;
+    let listed = replicas.world(0).signing_keys().list_signing_keys(request).await.expect("keys can be listed").into_inner().signing_keys;
+    let newest =
+        listed.iter().max_by_key(|key| key.activate_time.map(|time| (time.seconds, time.nanos))).expect("there is a key").kid.clone();
+    let signing = signs_everywhere(&replicas, &app, &mut tokens, &newest).await;
+    assert!(signing.iter().all(|kid| all.contains(kid)), "{signing:?} sign, {all:?} are published");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
