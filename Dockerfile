@@ -7,6 +7,7 @@ WORKDIR /src
 # The dependencies first, in a layer of their own that stays until Cargo.lock or the protos change: the real manifest, and
 # sources that are there but empty. No tests or benches are copied, so none may be looked for.
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY .cargo .cargo
 COPY proto proto
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \

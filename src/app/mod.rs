@@ -19,7 +19,7 @@ use std::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -82,9 +82,11 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
         }
     };
 
+    // It takes tens of milliseconds, and needs nothing of the store: it goes on while that is opened.
+    let trust = spawn_blocking(outbound::Trust::of_the_system);
     let core = Arc::new(build(&args).await?);
     let listeners = Listeners::bind(&args).await?;
-    let outbound = outbound::Client::new(args.outbound_rules(listeners.addresses()?))?;
+    let outbound = outbound::Client::new(args.outbound_rules(listeners.addresses()?), trust.await??);
     core.authority_calls.by(Box::new(outbound.clone()));
     let gate = Gate::new(Arc::clone(&core), Refusals::start(), &args.public_url, args.switched_off());
     let (stop, stopping) = watch::channel(false);
@@ -150,7 +152,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
 
 /// Has the next start find the embedded store quick to open. Everything is on disk by then, so that there is nothing to lose.
 async fn prepare_next_start(data_dir: PathBuf) {
-    let prepare = tokio::task::spawn_blocking(move || SledStore::prepare_to_open(&data_dir));
+    let prepare = spawn_blocking(move || SledStore::prepare_to_open(&data_dir));
     match timeout(DRAIN, prepare).await {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(error))) => tracing::warn!("the next start may take longer: {error}"),
@@ -243,7 +245,7 @@ async fn open_store(
 ) -> Result<Opened, StartError> {
     match args.place()? {
         StorePlace::Sled => {
-            let store = tokio::task::spawn_blocking(open_sled).await??;
+            let store = spawn_blocking(open_sled).await??;
             let clock = steady_clock(&store).await?;
             Ok(Opened { store: Arc::new(store), clock: Arc::new(clock), counts: Arc::new(Memory::new(Arc::new(SystemClock))) })
         }

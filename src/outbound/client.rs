@@ -21,7 +21,7 @@ use url::{Position, Url, form_urlencoded};
 
 use super::{
     address::Rules,
-    connect::{Connector, Resolver, SystemResolver, check},
+    connect::{Connector, Resolver, SystemResolver, Trust, check},
 };
 use crate::core::secret::Secret;
 
@@ -74,16 +74,14 @@ pub enum CallError {
 }
 
 impl Client {
-    /// A client that calls what `rules` allow, and trusts the certificate authorities that the system trusts.
-    ///
-    /// # Errors
-    /// When the TLS library cannot be set up.
-    pub fn new(rules: Rules) -> Result<Self, tokio_rustls::rustls::Error> {
-        Self::resolving(rules, Box::new(SystemResolver::new()))
+    /// A client that calls what `rules` allow.
+    #[must_use]
+    pub fn new(rules: Rules, trust: Trust) -> Self {
+        Self::resolving(rules, Box::new(SystemResolver::new()), trust)
     }
 
-    fn resolving(rules: Rules, resolver: Box<dyn Resolver>) -> Result<Self, tokio_rustls::rustls::Error> {
-        Ok(Self(Arc::new(Connector::new(rules, resolver)?)))
+    fn resolving(rules: Rules, resolver: Box<dyn Resolver>, trust: Trust) -> Self {
+        Self(Arc::new(Connector { rules, resolver, trust }))
     }
 
     /// Says whether a URL could be called, as far as that can be told without asking anybody: its form, and its address where it is
@@ -217,7 +215,7 @@ mod tests {
     fn client(allowed: &[&str], names: &[&[&str]]) -> Client {
         let rules = Rules { allowed: allowed.iter().map(|network| network.parse().unwrap()).collect(), ..Rules::default() };
         let names = names.iter().map(|answer| answer.iter().map(|ip| ip.parse().unwrap()).collect()).collect();
-        Client::resolving(rules, Box::new(Names(Mutex::new(names)))).unwrap()
+        Client::resolving(rules, Box::new(Names(Mutex::new(names))), Trust::of_the_system().unwrap())
     }
 
     fn url(host: &str, address: SocketAddr, path: &str) -> Url {

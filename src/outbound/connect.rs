@@ -64,17 +64,16 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// What connects.
-#[derive(Debug)]
-pub(super) struct Connector {
-    pub(super) rules: Rules,
-    pub(super) resolver: Box<dyn Resolver>,
-    tls: Arc<ClientConfig>,
-}
+/// Whom the service believes that they are who they say.
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<ClientConfig>);
 
-impl Connector {
-    /// Trusts the authorities that the system trusts.
-    pub(super) fn new(rules: Rules, resolver: Box<dyn Resolver>) -> Result<Self, tokio_rustls::rustls::Error> {
+impl Trust {
+    /// Whom the certificate authorities vouch for that the system trusts. Reads hundreds of files, which takes a moment.
+    ///
+    /// # Errors
+    /// When the TLS library cannot be set up.
+    pub fn of_the_system() -> Result<Self, tokio_rustls::rustls::Error> {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
@@ -89,9 +88,19 @@ impl Connector {
             .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { rules, resolver, tls: Arc::new(tls) })
+        Ok(Self(Arc::new(tls)))
     }
+}
 
+/// What connects.
+#[derive(Debug)]
+pub(super) struct Connector {
+    pub(super) rules: Rules,
+    pub(super) resolver: Box<dyn Resolver>,
+    pub(super) trust: Trust,
+}
+
+impl Connector {
     /// Connects to where a URL points, if that may be called.
     pub(super) async fn connect(&self, url: &Url) -> Result<Box<dyn Stream>, CallError> {
         let host = check(url, &self.rules)?;
@@ -109,7 +118,7 @@ impl Connector {
             Host::Ipv6(ip) => ServerName::from(IpAddr::V6(ip)),
         };
         let stream =
-            TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await.map_err(|error| CallError::Tls(words(&error)))?;
+            TlsConnector::from(Arc::clone(&self.trust.0)).connect(name, stream).await.map_err(|error| CallError::Tls(words(&error)))?;
         Ok(Box::new(stream))
     }
 

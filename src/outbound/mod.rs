@@ -12,4 +12,7 @@ mod authorities;
 mod client;
 mod connect;
 
-pub use self::client::{Answer, CallError, Client};
+pub use self::{
+    client::{Answer, CallError, Client},
+    connect::Trust,
+};
