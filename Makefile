@@ -18,7 +18,7 @@ bench: ## measure each operation next to its ceiling, in under 4 minutes (docs/p
 	@scripts/bench
 
 bench-quick: ## the same in a minute, with a wider spread
-	@scripts/bench --sessions 10000 --rounds 3 --seconds 0.2
+	@scripts/bench --sessions 10000 --rounds 3 --seconds 0.12
 
 bench-growth: ## measure with 1,000, 100,000 and 1,000,000 sessions, and plot it
 	@scripts/bench growth --svg docs/growth.svg
