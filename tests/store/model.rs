@@ -5,12 +5,15 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use supos_auth::core::{
-    Error,
-    clock::Timestamp,
-    ids::{Incarnation, SessionId, UserId},
-    model::{App, Code, Family, Session, User},
-    secret::BearerHash,
+use supos_auth::{
+    core::{
+        Error,
+        clock::Timestamp,
+        ids::{Incarnation, SessionId, UserId},
+        model::{App, Code, Family, Session, User},
+        secret::BearerHash,
+    },
+    store::OneUse,
 };
 
 use crate::scene::{CODE_LIFETIME, GRACE, app, at, code, session, user};
@@ -276,7 +279,15 @@ impl Model {
         Ok(())
     }
 
-    pub(crate) fn use_once(&mut self, hash: BearerHash, until: Timestamp) -> bool {
+    /// Does something for whoever has what works once, or nothing where it was used before.
+    pub(crate) fn using<T>(&mut self, using: Option<OneUse>, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        match using {
+            Some(using) if !self.use_once(using) => Err(Error::CredentialRefused),
+            _ => work(self),
+        }
+    }
+
+    pub(crate) fn use_once(&mut self, OneUse { hash, until }: OneUse) -> bool {
         let is_new = self.used.iter().all(|(used, _)| *used != hash);
         if is_new {
             self.used.push((hash, until));

@@ -53,13 +53,16 @@ enum Step {
     SignOut(Index),
     SignOutAll(u8),
     MakeCode { session: Index, app: u8 },
-    Redeem { code: Index, app: Option<u8>, place: usize },
-    Exchange { session: Index, app: u8, place: usize },
-    Refresh { family: Index, behind: u32, by: By },
+    Redeem { code: Index, app: Option<u8>, place: usize, using: Using },
+    Exchange { session: Index, app: u8, place: usize, using: Using },
+    Refresh { family: Index, behind: u32, by: By, using: Using },
     UseOnce(u8, u64),
     Settle(Index),
     Purge,
 }
+
+/// What a step uses up, by number, and for how long that is remembered.
+type Using = Option<(u8, u64)>;
 
 #[derive(Clone, Debug)]
 enum Keep {
@@ -86,6 +89,8 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     let keep = prop_oneof![Just(Keep::Nothing), index().prop_map(Keep::One), Just(Keep::All)];
     let mostly = || prop::bool::weighted(0.7);
+    let once = || (0..4_u8, prop::sample::select(&STEPS[..]));
+    let using = move || prop::option::weighted(0.2, once());
     prop_oneof![
         12 => prop::sample::select(&STEPS[..]).prop_map(Step::Wait),
         2 => prop::sample::select(&STEPS[..3]).prop_map(Step::ClockBack),
@@ -103,12 +108,13 @@ fn step() -> impl Strategy<Value = Step> {
         3 => index().prop_map(Step::SignOut),
         1 => user().prop_map(Step::SignOutAll),
         8 => (index(), app()).prop_map(|(session, app)| Step::MakeCode { session, app }),
-        8 => (index(), prop::option::weighted(0.2, app()), 0..PLACES.len())
-            .prop_map(|(code, app, place)| Step::Redeem { code, app, place }),
-        16 => (index(), app(), 0..PLACES.len()).prop_map(|(session, app, place)| Step::Exchange { session, app, place }),
-        30 => (index(), prop_oneof![6 => Just(1_u32), 5 => Just(2), 2 => Just(3), 1 => Just(0)], by)
-            .prop_map(|(family, behind, by)| Step::Refresh { family, behind, by }),
-        3 => (0..2_u8, prop::sample::select(&STEPS[..])).prop_map(|(what, until)| Step::UseOnce(what, until)),
+        8 => (index(), prop::option::weighted(0.2, app()), 0..PLACES.len(), using())
+            .prop_map(|(code, app, place, using)| Step::Redeem { code, app, place, using }),
+        16 => (index(), app(), 0..PLACES.len(), using())
+            .prop_map(|(session, app, place, using)| Step::Exchange { session, app, place, using }),
+        30 => (index(), prop_oneof![6 => Just(1_u32), 5 => Just(2), 2 => Just(3), 1 => Just(0)], by, using())
+            .prop_map(|(family, behind, by, using)| Step::Refresh { family, behind, by, using }),
+        3 => once().prop_map(|(what, until)| Step::UseOnce(what, until)),
         3 => index().prop_map(Step::Settle),
         5 => Just(Step::Purge),
     ]
@@ -168,11 +174,17 @@ impl Pair {
         same(&self.store.create_code(hash, code, self.model.now).await, &expected);
     }
 
-    async fn redeem(&mut self, at: usize, app: Option<u8>, place: usize) {
+    /// What is used up.
+    fn one_use(&self, (what, after): (u8, u64)) -> OneUse {
+        OneUse { hash: BearerHash::of_sign_in(&what.to_string()), until: self.model.now.after(Duration::from_millis(after)) }
+    }
+
+    async fn redeem(&mut self, at: usize, app: Option<u8>, place: usize, using: Using) {
         let app = app.map_or_else(|| self.model.codes[at].record.app.clone(), |app| app_id(&name(app)));
-        let expected = self.model.redeem(at, app.as_str(), place);
+        let using = using.map(|using| self.one_use(using));
+        let expected = self.model.using(using, |model| model.redeem(at, app.as_str(), place));
         let uri = PLACES[place].0.replace("{app}", app.as_str());
-        let said = self.store.redeem_code(&self.model.codes[at].hash, &app, uri, None, self.model.now).await;
+        let said = self.store.redeem_code(&self.model.codes[at].hash, &app, uri, using, self.model.now).await;
         same(&said, &expected);
         if let (Ok(granted), Ok(family)) = (said, expected) {
             assert_eq!(*granted.family, self.model.families[family].record);
@@ -253,42 +265,47 @@ impl Pair {
                 assert_eq!(self.store.end_sessions_of(id, now).await.unwrap(), ended);
             }
             Step::MakeCode { session, app } => self.make_code(session, app).await,
-            Step::Redeem { code, app, place } => {
+            Step::Redeem { code, app, place, using } => {
                 let Some(at) = pick(code, self.model.codes.len()) else { return };
-                self.redeem(at, app, place).await;
+                self.redeem(at, app, place, using).await;
             }
-            Step::Exchange { session, app, place } => {
+            Step::Exchange { session, app, place, using } => {
                 let before = self.model.codes.len();
                 self.make_code(session, app).await;
                 if self.model.codes.len() > before {
-                    self.redeem(before, None, place).await;
+                    self.redeem(before, None, place, using).await;
                 }
             }
-            Step::Refresh { family, behind, by } => {
+            Step::Refresh { family, behind, by, using } => {
                 let Some(at) = pick(family, self.families.len()) else { return };
                 let record = &self.model.families[at].record;
                 let (own, generation) = (record.app.clone(), (record.generation + 1).saturating_sub(behind));
                 let other = |index| pick(index, self.families.len()).unwrap_or(at);
-                let (by, expected) = match by {
-                    By::Itself => (Refresher::App(own.clone()), self.model.refresh(at, generation, Ok(own.as_str()))),
-                    By::App(app) => (Refresher::App(app_id(&name(app))), self.model.refresh(at, generation, Ok(&name(app)))),
+                let named;
+                let (by, his) = match by {
+                    By::Itself => (Refresher::App(own.clone()), Ok(own.as_str())),
+                    By::App(app) => {
+                        named = name(app);
+                        (Refresher::App(app_id(&named)), Ok(named.as_str()))
+                    }
                     By::Family(shown) => {
                         let shown = shown.map_or(at, other);
-                        (Refresher::Family(self.families[shown]), self.model.refresh(at, generation, Err(shown)))
+                        (Refresher::Family(self.families[shown]), Err(shown))
                     }
                 };
+                let using = using.map(|using| self.one_use(using));
+                let expected = self.model.using(using, |model| model.refresh(at, generation, his));
                 let rotation = Rotation { family: self.families[at], generation, grace: GRACE };
-                let said = self.store.rotate_refresh_token(rotation, by, None, now).await;
+                let said = self.store.rotate_refresh_token(rotation, by, using, now).await;
                 same(&said, &expected);
                 if let Ok(granted) = said {
                     assert_eq!(*granted.family, self.model.families[at].record);
                 }
             }
             Step::UseOnce(what, after) => {
-                let hash = BearerHash::of_sign_in(&what.to_string());
-                let until = now.after(Duration::from_millis(after));
-                let first = self.model.use_once(hash, until);
-                assert_eq!(self.store.use_once(OneUse { hash, until }).await.unwrap(), first);
+                let using = self.one_use((what, after));
+                let first = self.model.use_once(using);
+                assert_eq!(self.store.use_once(using).await.unwrap(), first);
             }
             Step::Settle(index) => {
                 let owed = self.store.logouts(false, None, None, 1000).await.unwrap();
