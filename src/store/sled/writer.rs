@@ -459,6 +459,10 @@ fn sync(waiting: &mpsc::Receiver<Group>, mut files: Files, shared: &Shared, writ
     if let Err(error) = files.acknowledged.sync() {
         tracing::warn!("what was acknowledged last could not be synced: {error}");
     }
+    if shared.failed.load(Ordering::Acquire) {
+        // sled writes and syncs once more when it is closed, and panics where that fails. What was promised is on disk, and the process ends.
+        std::mem::forget(files);
+    }
 }
 
 /// Tells a disk that hangs from one that is busy: it looks at how long one step or one flush takes, never at how long a call waits for its
