@@ -1,6 +1,7 @@
 //! The power goes: of what was written only that is there which a sync has made safe.
 
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -39,6 +40,13 @@ impl Past {
     /// The moments since the clients began.
     fn moments(&self) -> Vec<u64> {
         self.operations.moments().into_iter().filter(|moment| *moment >= self.begin).collect()
+    }
+
+    /// A moment within these, for a cut. Half of the cuts are where files get their names.
+    fn moment(&self, cut: u64, within: &Range<u64>, dice: &mut Dice) -> u64 {
+        let mut moments = if cut % 4 < 2 { self.operations.moments_of_folders() } else { self.operations.moments() };
+        moments.retain(|moment| within.contains(moment));
+        *dice.pick(&moments).expect("something was written")
     }
 }
 
@@ -145,11 +153,8 @@ async fn nothing_is_lost(answers: usize, cuts: u64) {
 async fn nothing_is_lost_by_a_move(answers: usize, cuts: u64) {
     let mut dice = Dice::new();
     let past = past_with_a_move(answers, &mut dice).await;
-    let (moments, of_folders) = (past.moments(), past.operations.moments_of_folders());
     for cut in 0..cuts {
-        // Half of the cuts are where files get their names.
-        let moments = if cut % 4 < 2 { &of_folders } else { &moments };
-        let moment = *dice.pick(moments).expect("something was written");
+        let moment = past.moment(cut, &(past.begin..u64::MAX), &mut dice);
         holds(&past, moment, unsynced(cut), None, &mut dice).await.unwrap_or_else(|error| panic!("{error}"));
     }
 }
@@ -157,11 +162,8 @@ async fn nothing_is_lost_by_a_move(answers: usize, cuts: u64) {
 async fn a_first_start_can_be_cut_short(cuts: u64) {
     let mut dice = Dice::new();
     let past = past(1, &mut dice).await;
-    let moments: Vec<_> = past.operations.moments().into_iter().filter(|moment| *moment < past.begin).collect();
-    let of_folders: Vec<_> = past.operations.moments_of_folders().into_iter().filter(|moment| *moment < past.begin).collect();
     for cut in 0..cuts {
-        let moments = if cut % 4 < 2 { &of_folders } else { &moments };
-        let moment = *dice.pick(moments).expect("something was written");
+        let moment = past.moment(cut, &(0..past.begin), &mut dice);
         let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
         past.operations.rebuild(moment, past.folder.path(), folder.path(), unsynced(cut), None, &mut dice);
         let data = Some(folder.path().join("data"));
