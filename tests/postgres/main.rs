@@ -145,6 +145,76 @@ async fn tables_of_an_older_version_are_brought_up_to_date_with_all_that_they_ho
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_a_start_has_left_behind_without_noting_them_are_made_use_of() {
+    if !is_wanted() {
+        return;
+    }
+    // As after a start that was killed, where the database does not undo what was made of tables.
+    let server = PostgresServer::shared();
+    for last in ["001_tables", "002_counts"] {
+        let url = server.database();
+        server.psql(name(&url), include_str!("../../src/store/postgres/migrations/001_tables.sql"));
+        if last == "002_counts" {
+            server.psql(name(&url), include_str!("../../src/store/postgres/migrations/002_counts.sql"));
+        }
+        let scene = Scene::new(&address(&url)).await;
+        let family = scene.family(at(1)).await;
+        assert!(scene.is_good(family, at(2)).await, "{last}");
+        for table in ["guards", "probes"] {
+            let twice = format!("SELECT COUNT(*) - COUNT(DISTINCT t::text) FROM {table} t");
+            assert_eq!(server.psql(name(&url), &twice), "0", "{last}");
+        }
+    }
+}
+
+/// The columns with a collation of their own.
+const COLLATIONS: &str = "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = 'public' AND collation_name IS NOT NULL";
+
+/// Has a database say that it is CockroachDB, have its setting, and note what is set.
+const COCKROACH: &str = "CREATE SCHEMA other; CREATE TABLE other.told (setting text, value text, ours boolean); \
+    CREATE FUNCTION other.version() RETURNS text LANGUAGE sql AS $$ SELECT 'CockroachDB CCL v25.4.1 (x86_64-pc-linux-gnu)' $$; \
+    CREATE VIEW other.pg_settings AS SELECT 'autocommit_before_ddl' AS name UNION ALL SELECT name FROM pg_catalog.pg_settings; \
+    CREATE FUNCTION other.set_config(setting text, value text, ours boolean) RETURNS text LANGUAGE sql AS \
+    $$ INSERT INTO other.told VALUES (setting, value, ours) RETURNING 'off' $$;";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_database_is_cockroachdb_tables_have_no_collations_and_are_made_in_one_transaction() {
+    if !is_wanted() {
+        return;
+    }
+    // No CockroachDB, but all that it is told otherwise.
+    let server = PostgresServer::shared();
+    let url = server.database();
+    server.psql(name(&url), COCKROACH);
+    server.psql(name(&url), &format!("ALTER DATABASE {} SET search_path = public, other, pg_catalog", name(&url)));
+    let scene = Scene::new(&address(&url)).await;
+    let family = scene.family(at(1)).await;
+    assert!(scene.is_good(family, at(2)).await);
+    assert_eq!(server.psql(name(&url), COLLATIONS), "0");
+    assert_eq!(server.psql(name(&url), "SELECT DISTINCT setting, value, ours FROM other.told"), "autocommit_before_ddl|off|t");
+    let plain = server.database();
+    drop(database::open(&address(&plain)).await);
+    assert_eq!(server.psql(name(&plain), COLLATIONS), "6");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_listed_by_their_bytes_whatever_the_databases_locale() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database_with("LOCALE_PROVIDER icu ICU_LOCALE 'en'");
+    let by_its_own = "SELECT string_agg(n, '' ORDER BY n) FROM unnest(ARRAY['b', 'B', 'a', 'é', 'Z']) AS n";
+    assert_eq!(server.psql(name(&url), by_its_own), "abBéZ");
+    let store = database::open(&address(&url)).await;
+    store.create_users(["b", "B", "a", "é", "Z"].map(scene::user).into()).await.unwrap();
+    let listed: Vec<String> = store.users(None, 10).await.unwrap().into_iter().map(|user| user.name).collect();
+    assert_eq!(listed, ["B", "Z", "a", "b", "é"]);
+    let listed: Vec<String> = store.users(Some("Z".to_owned()), 2).await.unwrap().into_iter().map(|user| user.name).collect();
+    assert_eq!(listed, ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_starts_waits_for_a_migration_as_long_as_it_takes() {
     if !is_wanted() {
         return;

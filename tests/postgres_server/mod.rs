@@ -104,9 +104,14 @@ impl PostgresServer {
 
     /// Makes an empty database, and gives its URL: by the server's Unix socket.
     pub(crate) fn database(&self) -> String {
+        self.database_with("")
+    }
+
+    /// The same with what follows `CREATE DATABASE`.
+    pub(crate) fn database_with(&self, options: &str) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        self.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0"));
+        self.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 {options}"));
         let folder = self.folder.to_string_lossy().replace('/', "%2F");
         format!("postgres://postgres:{PASSWORD}@{folder}:{}/{name}", self.port)
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio_postgres::types::Json;
+use serde::Serialize;
 
 use super::{
     PostgresStore,
@@ -36,20 +36,21 @@ fn at_most(limit: usize) -> i64 {
 /// How many records one statement makes.
 const MADE_AT_ONCE: usize = 1000;
 
-/// A column of lists, which the database cannot take apart row by row, unless each is one value.
-fn lists<'a, R, T>(records: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<Json<T>> {
-    records.iter().map(|record| Json(value(record))).collect()
+/// A column of lists, each of them one text: an array of lists cannot be taken apart row by row, and CockroachDB has no arrays of JSON.
+fn lists<'a, R, T: Serialize>(records: &'a [R], value: impl Fn(&'a R) -> T) -> Result<Vec<String>, Error> {
+    let written = |record| serde_json::to_string(&value(record));
+    records.iter().map(written).collect::<Result<_, _>>().map_err(|error| Error::Internal(format!("a list cannot be written: {error}")))
 }
 
 /// Makes apps whose ids nobody has. Many take a few statements, so that all of them are made in the time that one step has.
 pub(super) async fn put_apps(txn: &Txn<'_>, apps: &[App]) -> Result<(), Failure> {
     let sql = "INSERT INTO apps (id, incarnation, display_name, redirect_uris, logout_uris, enabled, refresh_requires_app_credential, \
                secrets, created_at, updated_at, rights, signature_requires_date) \
-               SELECT n.id, n.incarnation, n.name, ARRAY(SELECT jsonb_array_elements_text(n.redirect_uris)), \
-               ARRAY(SELECT jsonb_array_elements_text(n.logout_uris)), n.enabled, n.requires, n.secrets, n.created_at, n.updated_at, \
-               ARRAY(SELECT jsonb_array_elements_text(n.rights)), n.dated \
-               FROM unnest($1::text[], $2::bytea[], $3::text[], $4::jsonb[], $5::jsonb[], $6::bool[], $7::bool[], $8::jsonb[], \
-               $9::bigint[], $10::bigint[], $11::jsonb[], $12::bool[]) \
+               SELECT n.id, n.incarnation, n.name, ARRAY(SELECT jsonb_array_elements_text(CAST(n.redirect_uris AS jsonb))), \
+               ARRAY(SELECT jsonb_array_elements_text(CAST(n.logout_uris AS jsonb))), n.enabled, n.requires, CAST(n.secrets AS jsonb), \
+               n.created_at, n.updated_at, ARRAY(SELECT jsonb_array_elements_text(CAST(n.rights AS jsonb))), n.dated \
+               FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::bool[], $8::text[], \
+               $9::bigint[], $10::bigint[], $11::text[], $12::bool[]) \
                AS n (id, incarnation, name, redirect_uris, logout_uris, enabled, requires, secrets, created_at, updated_at, rights, dated)";
     for apps in apps.chunks(MADE_AT_ONCE) {
         txn.execute(
@@ -58,14 +59,14 @@ pub(super) async fn put_apps(txn: &Txn<'_>, apps: &[App]) -> Result<(), Failure>
                 &column(apps, |app| app.id.as_str()),
                 &column(apps, |app| &app.incarnation),
                 &column(apps, |app| app.display_name.as_str()),
-                &lists(apps, |app| &app.redirect_uris),
-                &lists(apps, |app| &app.logout_uris),
+                &lists(apps, |app| &app.redirect_uris)?,
+                &lists(apps, |app| &app.logout_uris)?,
                 &column(apps, |app| app.enabled),
                 &column(apps, |app| app.refresh_requires_app_credential),
-                &lists(apps, |app| &app.secrets),
+                &lists(apps, |app| &app.secrets)?,
                 &column(apps, |app| app.created_at),
                 &column(apps, |app| app.updated_at),
-                &lists(apps, |app| app.rights.names().collect::<Vec<_>>()),
+                &lists(apps, |app| app.rights.names().collect::<Vec<_>>())?,
                 &column(apps, |app| app.signature_requires_date),
             ],
         )
@@ -240,9 +241,9 @@ pub(super) async fn put_users(txn: &Txn<'_>, users: &[User]) -> Result<(), Failu
     let sql = "INSERT INTO users (id, name, person_code, company_code, account_type, enabled, password_hash, password_change_required, \
                created_at, updated_at, rights, administrator) \
                SELECT n.id, n.name, n.person_code, n.company_code, n.account_type, n.enabled, n.password_hash, n.change_required, \
-               n.created_at, n.updated_at, ARRAY(SELECT jsonb_array_elements_text(n.rights)), n.administrator \
+               n.created_at, n.updated_at, ARRAY(SELECT jsonb_array_elements_text(CAST(n.rights AS jsonb))), n.administrator \
                FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bool[], $7::text[], $8::bool[], \
-               $9::bigint[], $10::bigint[], $11::jsonb[], $12::bool[]) \
+               $9::bigint[], $10::bigint[], $11::text[], $12::bool[]) \
                AS n (id, name, person_code, company_code, account_type, enabled, password_hash, change_required, created_at, updated_at, \
                rights, administrator)";
     for users in users.chunks(MADE_AT_ONCE) {
@@ -259,7 +260,7 @@ pub(super) async fn put_users(txn: &Txn<'_>, users: &[User]) -> Result<(), Failu
                 &column(users, |user| user.password_change_required),
                 &column(users, |user| user.created_at),
                 &column(users, |user| user.updated_at),
-                &lists(users, |user| user.rights.names().collect::<Vec<_>>()),
+                &lists(users, |user| user.rights.names().collect::<Vec<_>>())?,
                 &column(users, administers),
             ],
         )

@@ -2,6 +2,11 @@
 //!
 //! Each step of the way is a transaction that notes its number in `schema_migrations` before anything else. Of several replicas that do
 //! so at the same time one goes on; the others wait for it, find the number taken, and look again at what is left to do.
+//!
+//! Not every database that speaks PostgreSQL's language undoes what was made of tables together with the rest, so a step finds it good that
+//! something of it is there (`IF NOT EXISTS`).
+
+use std::borrow::Cow;
 
 use super::database::{Columns, Database, Failure, Txn, transact};
 use crate::core::Error;
@@ -13,8 +18,16 @@ const MIGRATIONS: [&str; 3] =
 const MIGRATIONS_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS schema_migrations (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
 
-/// A step takes the time that it takes (an index of a large table), and so does waiting for another replica that takes it.
-const NO_LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+/// What each transaction here begins with. CockroachDB changes tables in no transaction of a lower level. And a step takes the time that it takes (an
+/// index of a large table), as does waiting for another replica that takes it.
+const BEGINNING: &str = "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+                         SET LOCAL idle_in_transaction_session_timeout = 0";
+
+/// CockroachDB would commit, before it changes a table, what the transaction has done so far. No other server has this setting.
+const ALL_AT_ONCE: &str = "SELECT set_config(name, 'off', true) FROM pg_settings WHERE name = 'autocommit_before_ddl'";
+
+/// How a column says that it sorts by bytes.
+const BY_BYTES: &str = " COLLATE \"C\"";
 
 /// Brings the tables up to date.
 ///
@@ -23,7 +36,7 @@ const NO_LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout
 pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     transact!(database.patient(), async |txn| {
-        txn.batch(NO_LIMITS).await?;
+        txn.batch(BEGINNING).await?;
         txn.batch(MIGRATIONS_TABLE).await
     })
     .await?;
@@ -34,8 +47,11 @@ pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
              migrated it, or a newer one"
         )));
     }
+    let sorts_by_bytes = is_cockroach(database).await?;
     for (version, sql) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > latest) {
-        let applied = transact!(database.patient(), async |txn| apply(txn, version, sql).await).await?;
+        // CockroachDB sorts every text so, and takes one that says so for a type of its own, which is equal to no text.
+        let sql = if sorts_by_bytes { Cow::Owned(sql.replace(BY_BYTES, "")) } else { Cow::Borrowed(sql) };
+        let applied = transact!(database.patient(), async |txn| apply(txn, version, &sql).await).await?;
         if applied {
             tracing::info!(version, "the tables of the database were migrated");
         }
@@ -48,9 +64,16 @@ async fn version(database: &Database) -> Result<i64, Error> {
     row.as_ref().map_or(Ok(0), |row| Columns::of(row).next())
 }
 
+async fn is_cockroach(database: &Database) -> Result<bool, Error> {
+    let row = database.query_opt("SELECT version()", &[]).await?;
+    let version: &str = row.as_ref().map_or(Ok(""), |row| Columns::of(row).next())?;
+    Ok(version.starts_with("CockroachDB"))
+}
+
 /// Takes a step, and says whether it was still to be taken.
 async fn apply(txn: &Txn<'_>, version: i64, sql: &str) -> Result<bool, Failure> {
-    txn.batch(NO_LIMITS).await?;
+    txn.batch(BEGINNING).await?;
+    txn.query(ALL_AT_ONCE, &[]).await?;
     let noted = txn.execute("INSERT INTO schema_migrations (version) VALUES ($1) ON CONFLICT (version) DO NOTHING", &[&version]).await?;
     if noted == 1 {
         txn.batch(sql).await?;

@@ -2,26 +2,26 @@
 -- they may hold a NUL, which a text of PostgreSQL cannot. Names sort by their bytes, whatever the database's locale.
 
 -- What the store was made for, and its root key, sealed under the master key.
-CREATE TABLE identity (
+CREATE TABLE IF NOT EXISTS identity (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     origin text NOT NULL,
     root bytea NOT NULL
 );
 
 -- Rows that a step locks which must not run beside another of its kind, because it looks at several rows and changes one.
-CREATE TABLE guards (
+CREATE TABLE IF NOT EXISTS guards (
     name text PRIMARY KEY
 );
-INSERT INTO guards (name) VALUES ('administrators'), ('authorities'), ('signing_keys');
+INSERT INTO guards (name) VALUES ('administrators'), ('authorities'), ('signing_keys') ON CONFLICT DO NOTHING;
 
 -- Written to find out whether the database takes writes.
-CREATE TABLE probes (
+CREATE TABLE IF NOT EXISTS probes (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     probed_at bigint NOT NULL
 );
-INSERT INTO probes (probed_at) VALUES (0);
+INSERT INTO probes (probed_at) VALUES (0) ON CONFLICT DO NOTHING;
 
-CREATE TABLE apps (
+CREATE TABLE IF NOT EXISTS apps (
     id text COLLATE "C" PRIMARY KEY,
     incarnation bytea NOT NULL,
     display_name text NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE apps (
 );
 
 -- How often an app does what it should do no more: a deprecated operation, or (the empty name) a signature without a checked date.
-CREATE TABLE app_usage (
+CREATE TABLE IF NOT EXISTS app_usage (
     app text COLLATE "C" NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
     operation text NOT NULL,
     times bigint NOT NULL,
@@ -45,7 +45,7 @@ CREATE TABLE app_usage (
     PRIMARY KEY (app, operation)
 );
 
-CREATE TABLE users (
+CREATE TABLE IF NOT EXISTS users (
     id bytea PRIMARY KEY,
     name text COLLATE "C" NOT NULL UNIQUE,
     person_code text NOT NULL,
@@ -60,9 +60,9 @@ CREATE TABLE users (
     -- Whether he is enabled and may administer the service, as the service judged it when it wrote the row.
     administrator boolean NOT NULL
 );
-CREATE INDEX users_administrators ON users (id) WHERE administrator;
+CREATE INDEX IF NOT EXISTS users_administrators ON users (id) WHERE administrator;
 
-CREATE TABLE signing_keys (
+CREATE TABLE IF NOT EXISTS signing_keys (
     kid text COLLATE "C" PRIMARY KEY,
     sealed bytea NOT NULL,
     x text NOT NULL,
@@ -74,7 +74,7 @@ CREATE TABLE signing_keys (
     forgotten_at bigint
 );
 
-CREATE TABLE authorities (
+CREATE TABLE IF NOT EXISTS authorities (
     id bytea PRIMARY KEY,
     name text COLLATE "C" NOT NULL UNIQUE,
     client_id text NOT NULL,
@@ -92,9 +92,9 @@ CREATE TABLE authorities (
     created_at bigint NOT NULL,
     updated_at bigint NOT NULL
 );
-CREATE INDEX authorities_pending ON authorities (pending_until) WHERE pending_until IS NOT NULL;
+CREATE INDEX IF NOT EXISTS authorities_pending ON authorities (pending_until) WHERE pending_until IS NOT NULL;
 
-CREATE TABLE links (
+CREATE TABLE IF NOT EXISTS links (
     authority_id bytea NOT NULL REFERENCES authorities (id) ON DELETE CASCADE,
     subject text COLLATE "C" NOT NULL,
     user_id bytea NOT NULL REFERENCES users (id) ON DELETE CASCADE,
@@ -102,10 +102,10 @@ CREATE TABLE links (
     created_at bigint NOT NULL,
     PRIMARY KEY (authority_id, subject)
 );
-CREATE INDEX links_of_user ON links (user_id, authority_id, subject);
+CREATE INDEX IF NOT EXISTS links_of_user ON links (user_id, authority_id, subject);
 
 -- Whoever changes something that belongs to a session (a family, that it was ended) has locked its row before.
-CREATE TABLE sessions (
+CREATE TABLE IF NOT EXISTS sessions (
     id bytea PRIMARY KEY,
     user_id bytea NOT NULL REFERENCES users (id),
     ticket bytea NOT NULL UNIQUE,
@@ -118,10 +118,10 @@ CREATE TABLE sessions (
     -- When to see whether it has ended. Not moved with each use, so that a use changes no index.
     look_at bigint NOT NULL
 ) WITH (fillfactor = 80);
-CREATE INDEX sessions_of_user ON sessions (user_id, id);
-CREATE INDEX sessions_to_look_at ON sessions (look_at);
+CREATE INDEX IF NOT EXISTS sessions_of_user ON sessions (user_id, id);
+CREATE INDEX IF NOT EXISTS sessions_to_look_at ON sessions (look_at);
 
-CREATE TABLE families (
+CREATE TABLE IF NOT EXISTS families (
     session_id bytea NOT NULL REFERENCES sessions (id),
     number bigint NOT NULL,
     app text NOT NULL,
@@ -135,7 +135,7 @@ CREATE TABLE families (
 ) WITH (fillfactor = 80);
 
 -- Families that were ended by a replay: their apps are told when the session ends. Those that would be told alike share a row.
-CREATE TABLE ended_families (
+CREATE TABLE IF NOT EXISTS ended_families (
     session_id bytea NOT NULL REFERENCES sessions (id),
     hash bytea NOT NULL,
     app text NOT NULL,
@@ -149,7 +149,7 @@ CREATE TABLE ended_families (
 );
 
 -- A code outlives its session, and refers to nothing: it is judged by what is there when it is used.
-CREATE TABLE codes (
+CREATE TABLE IF NOT EXISTS codes (
     hash bytea PRIMARY KEY,
     app text NOT NULL,
     incarnation bytea NOT NULL,
@@ -161,17 +161,17 @@ CREATE TABLE codes (
     used bigint,
     kept_until bigint NOT NULL
 );
-CREATE INDEX codes_kept_until ON codes (kept_until);
+CREATE INDEX IF NOT EXISTS codes_kept_until ON codes (kept_until);
 
 -- What works once, and was used.
-CREATE TABLE used_up (
+CREATE TABLE IF NOT EXISTS used_up (
     hash bytea PRIMARY KEY,
     kept_until bigint NOT NULL
 );
-CREATE INDEX used_up_kept_until ON used_up (kept_until);
+CREATE INDEX IF NOT EXISTS used_up_kept_until ON used_up (kept_until);
 
 -- Calls that are owed to apps, and those that were given up.
-CREATE TABLE logouts (
+CREATE TABLE IF NOT EXISTS logouts (
     id bytea PRIMARY KEY,
     lane bytea NOT NULL,
     app text NOT NULL,
@@ -185,6 +185,6 @@ CREATE TABLE logouts (
     last_error text NOT NULL,
     given_up_at bigint
 );
-CREATE INDEX logouts_owed ON logouts (id) WHERE given_up_at IS NULL;
-CREATE INDEX logouts_turns ON logouts (lane, next_try_at, id) WHERE given_up_at IS NULL;
-CREATE INDEX logouts_given_up ON logouts (given_up_at) WHERE given_up_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS logouts_owed ON logouts (id) WHERE given_up_at IS NULL;
+CREATE INDEX IF NOT EXISTS logouts_turns ON logouts (lane, next_try_at, id) WHERE given_up_at IS NULL;
+CREATE INDEX IF NOT EXISTS logouts_given_up ON logouts (given_up_at) WHERE given_up_at IS NOT NULL;
