@@ -6,27 +6,15 @@ use std::{
     fs,
     os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    process::Command,
     sync::OnceLock,
 };
 
-use crate::dice::Dice;
+use crate::{dice::Dice, harness::tools};
 
 /// The library, compiled once.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (fresh, library) = (folder.join(format!("shim.{}.so", std::process::id())), folder.join("shim.so"));
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/durability/shim.c");
-        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-        let arguments = ["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", source, "-ldl", "-pthread", "-o"];
-        let output = Command::new(&compiler).args(arguments).arg(&fresh).output().unwrap_or_else(|error| panic!("{compiler}: {error}"));
-        assert!(output.status.success(), "{compiler}: {}", String::from_utf8_lossy(&output.stderr));
-        // Another process may be loading the one that is there.
-        fs::rename(&fresh, &library).expect("the library can be put in its place");
-        library
-    })
+    LIBRARY.get_or_init(|| tools::preloaded("durability/shim.c"))
 }
 
 /// What the service is started with to have its files watched, or go wrong.

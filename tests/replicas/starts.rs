@@ -1,12 +1,10 @@
 //! Services that start at the same time, with clocks that differ.
 
-use std::ffi::OsString;
-
 use supos_auth::grpc::pb::supos::auth::admin::v1::{ListSigningKeysRequest, ListUsersRequest};
 use tokio::task::JoinSet;
 
 use crate::{
-    harness::{Case, Op, Setup, Via, Who, World, authorize, claims, exchange, now, refresh, tools, valid},
+    harness::{Case, Op, Setup, Via, Who, World, authorize, claims, clock::Clock, exchange, now, refresh, valid},
     postgres_server::{PostgresServer, is_wanted},
     stage::{Replicas, setup},
 };
@@ -47,19 +45,17 @@ async fn p9_a_service_whose_clock_is_five_minutes_off_keeps_the_databases_time()
     if !is_wanted() {
         return;
     }
-    for offset in ["+300s", "-300s"] {
+    let folder = tempfile::TempDir::with_prefix("supos-auth-replicas-").expect("a temporary folder");
+    for offset in [300, -300] {
         let url = PostgresServer::shared().database();
-        let clock: Vec<(String, OsString)> = vec![
-            ("LD_PRELOAD".to_owned(), tools::faketime().into_os_string()),
-            ("FAKETIME".to_owned(), offset.into()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".into()),
-        ];
+        let mut clock = Clock::new(folder.path().join("clock"));
+        clock.step(offset);
         let replicas = Replicas::at(
             2,
             |_| url.clone(),
             |replica, mut setup| {
                 if replica == 1 {
-                    setup.environment.extend(clock.clone());
+                    setup.environment.extend(clock.environment());
                 }
                 setup.argument("--code-lifetime", "60")
             },

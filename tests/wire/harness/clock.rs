@@ -1,10 +1,21 @@
 //! A clock of the service's own that a test can move while the service runs.
 
-use std::{ffi::OsString, fs, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use super::tools;
 
-/// Where libfaketime reads how far the service's clock is from the true one.
+/// The library that gives a process such a clock (clock.c), compiled once.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| tools::preloaded("wire/harness/clock.c"))
+}
+
+/// How far a service's clock is from the true one.
 pub(crate) struct Clock {
     file: PathBuf,
     offset: i64,
@@ -18,14 +29,9 @@ impl Clock {
         clock
     }
 
-    /// What the process has to be started with. The monotonic clock stays true: timeouts and timers are not what is moved.
+    /// What the process has to be started with.
     pub(crate) fn environment(&self) -> Vec<(String, OsString)> {
-        vec![
-            ("LD_PRELOAD".to_owned(), tools::faketime().into_os_string()),
-            ("FAKETIME_TIMESTAMP_FILE".to_owned(), self.file.clone().into_os_string()),
-            ("FAKETIME_NO_CACHE".to_owned(), "1".into()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".into()),
-        ]
+        vec![("LD_PRELOAD".to_owned(), library().into()), ("CLOCK_OFFSET".to_owned(), self.file.clone().into_os_string())]
     }
 
     /// Moves the clock, forward or back.
@@ -42,7 +48,7 @@ impl Clock {
     /// The file is replaced and never written to, so that no reader sees half of it.
     fn write(&self) {
         let fresh = self.file.with_extension("new");
-        fs::write(&fresh, format!("{:+}\n", self.offset)).expect("the clock can be written");
+        fs::write(&fresh, self.offset.to_string()).expect("the clock can be written");
         fs::rename(&fresh, &self.file).expect("the clock can be replaced");
     }
 }

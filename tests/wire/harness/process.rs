@@ -2,7 +2,6 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs,
     io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -20,7 +19,7 @@ const WRAPPER: &str = r#"
     trap '' XFSZ
     folder=$1; shift
     exec 3<&0
-    (read -r _ <&3 || { kill -KILL $$; rm -rf "$folder" /dev/shm/faketime_shm_$$ /dev/shm/sem.faketime_sem_$$; }) >/dev/null 2>&1 &
+    (read -r _ <&3 || { kill -KILL $$; rm -rf "$folder"; }) >/dev/null 2>&1 &
     exec "$@" </dev/null 3<&-
 "#;
 
@@ -164,11 +163,6 @@ impl Drop for Process {
             self.dismiss_watchdog();
         }
         let _ = self.child.wait();
-        // What libfaketime leaves behind when its process is killed.
-        let id = self.child.id();
-        for left in [format!("faketime_shm_{id}"), format!("sem.faketime_sem_{id}")] {
-            let _ = fs::remove_file(Path::new("/dev/shm").join(left));
-        }
     }
 }
 

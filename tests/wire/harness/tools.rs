@@ -1,8 +1,9 @@
 //! The programs and libraries that the tests need beside the service.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The root of the checkout.
@@ -26,30 +27,29 @@ pub(crate) fn python() -> PathBuf {
     named("PYTHON").or_else(made).unwrap_or_else(|| panic!("the Python of the tests is not there: run `make tools`, or name one in PYTHON"))
 }
 
-/// libfaketime, which gives one process a clock of its own: `FAKETIME_LIB`, else the one that `make tools` fetched, else the system's.
-pub(crate) fn faketime() -> PathBuf {
-    let fetched = root().join(".tools/venv/lib");
-    let folders = [fetched.as_path(), Path::new("/usr/lib"), Path::new("/usr/lib64"), Path::new("/usr/local/lib")];
-    named("FAKETIME_LIB")
-        .or_else(|| folders.iter().find_map(|folder| find(folder, "libfaketime.so.1", 6)))
-        .unwrap_or_else(|| panic!("libfaketime is not there: run `make tools`, or name it in FAKETIME_LIB"))
+/// A library to preload (`LD_PRELOAD`), compiled from its source, a file of the tests.
+pub(crate) fn preloaded(source: &str) -> PathBuf {
+    let source = root().join("tests").join(source);
+    let name = source.file_stem().expect("a source has a name").to_string_lossy();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (fresh, library) = (folder.join(format!("{name}.{}.so", std::process::id())), folder.join(format!("{name}.so")));
+    let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let warnings = ["-Wall", "-Wextra", "-Werror"];
+    let output = Command::new(&compiler)
+        .args(warnings)
+        .args(["-O1", "-shared", "-fPIC", "-o"])
+        .args([&fresh, &source])
+        .args(["-ldl", "-pthread"])
+        .output();
+    let output = output.unwrap_or_else(|error| panic!("{compiler}: {error}"));
+    assert!(output.status.success(), "{compiler}: {}", String::from_utf8_lossy(&output.stderr));
+    // Another process may be loading the one that is there.
+    fs::rename(&fresh, &library).expect("the library can be put in its place");
+    library
 }
 
 fn named(variable: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env::var_os(variable).filter(|value| !value.is_empty())?);
     assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
     Some(path)
-}
-
-fn find(folder: &Path, name: &str, depth: usize) -> Option<PathBuf> {
-    let here = folder.join(name);
-    if here.is_file() {
-        return Some(here);
-    }
-    if depth == 0 {
-        return None;
-    }
-    let mut folders: Vec<PathBuf> = folder.read_dir().ok()?.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    folders.sort();
-    folders.iter().find_map(|inner| find(inner, name, depth - 1))
 }
