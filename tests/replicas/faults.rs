@@ -232,12 +232,19 @@ async fn p14_a_database_that_takes_no_writes_is_a_503_until_it_does() {
 }
 
 /// What a server says where it finds no room for another page of a table: every write that needs one fails, whatever else goes on.
-const DISK_FULL: &str = "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-                         RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$; \
-                         DO $$ DECLARE of text; BEGIN \
-                         FOR of IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() LOOP \
-                         EXECUTE format('CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON %I EXECUTE FUNCTION no_room()', of); \
-                         END LOOP; END $$";
+fn disk_full(tables: &str) -> String {
+    format!(
+        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$; \
+         DO $$ DECLARE of text; BEGIN \
+         FOR of IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename LIKE '{tables}' LOOP \
+         EXECUTE format('CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON %I EXECUTE FUNCTION no_room()', of); \
+         END LOOP; END $$"
+    )
+}
+
+/// With room again.
+const ROOM: &str = "DROP FUNCTION no_room() CASCADE";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p14_a_database_whose_disk_is_full_is_a_503_for_what_it_would_have_to_store_and_nothing_else() {
@@ -250,7 +257,7 @@ async fn p14_a_database_whose_disk_is_full_is_a_503_for_what_it_would_have_to_st
     let (app, _, ticket, tokens) = replicas.world(0).family().await;
     let code = replicas.world(0).code(&app, Who::ticket(&ticket)).await;
     let name = url.rsplit('/').next().expect("the name of the database");
-    server.psql(name, DISK_FULL);
+    server.psql(name, &disk_full("%"));
     let bearer = Who::bearer(&tokens.access);
     for world in &replicas.worlds {
         let writes = [
@@ -264,10 +271,62 @@ async fn p14_a_database_whose_disk_is_full_is_a_503_for_what_it_would_have_to_st
         }
         assert!(world.call(Via::Native, &valid(&tokens.access).by(bearer.clone())).await.valid(), "what is only read is answered");
     }
-    server.psql(name, "DROP FUNCTION no_room() CASCADE");
+    server.psql(name, ROOM);
     assert!(replicas.is_good(&app, &tokens.access).await, "what was refused took place");
     replicas.world(1).call(Via::Native, &exchange(Op::TokenV2, &app, &code)).await.tokens();
     replicas.world(0).call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(bearer)).await.tokens();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p14_where_one_table_has_no_room_left_each_step_is_done_wholly_or_refused() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let replicas = Replicas::at(2, |_| url.clone(), |_, setup| setup).await;
+    let world = replicas.world(0);
+    let app = world.app().await;
+    let name = url.rsplit('/').next().expect("the name of the database");
+    for table in ["sessions", "families", "codes", "used_up", "logouts", "counts"] {
+        let (user, ticket) = world.signed_in().await;
+        let tokens = world.tokens(&app, &ticket).await;
+        let code = world.code(&app, Who::ticket(&ticket)).await;
+        let leaving = world.sign_in(&user).await;
+        let left = world.tokens(&app, &leaving).await;
+        server.psql(name, &disk_full(table));
+        let call = async |call: Call| {
+            let reply = world.call(Via::Native, &call).await;
+            assert!(reply.is_ok() || is_unavailable(&reply), "{table}: {:?} {}", reply.status, reply.text);
+            reply
+        };
+        let signed_in = call(Call::new(Op::SignIn).with("userName", &user.name).with("password", &user.password)).await;
+        let authorized = call(authorize(Op::Authorize, &app).by(Who::ticket(&ticket))).await;
+        let exchanged = call(exchange(Op::TokenV2, &app, &code)).await;
+        let refreshed = call(refresh(Op::TokenV2, &tokens.refresh).by(Who::bearer(&tokens.access))).await;
+        let signed_out = call(Call::new(Op::SignOut).by(Who::ticket(&leaving))).await;
+        let replies = [&signed_in, &authorized, &exchanged, &refreshed, &signed_out];
+        assert!(replies.iter().any(|reply| !reply.is_ok()), "nothing needs room in {table}");
+        server.psql(name, ROOM);
+        // What was told holds, and what was refused can be had now.
+        let there = replicas.world(1);
+        if signed_in.is_ok() {
+            there.code(&app, Who::ticket(&signed_in.text_of("ticket"))).await;
+        }
+        if authorized.is_ok() {
+            there.call(Via::Native, &exchange(Op::TokenV2, &app, &authorized.text_of("code"))).await.tokens();
+        }
+        if exchanged.is_ok() {
+            assert!(replicas.is_good(&app, &exchanged.tokens().access).await, "{table}");
+        } else {
+            there.call(Via::Native, &exchange(Op::TokenV2, &app, &code)).await.tokens();
+        }
+        let next = if refreshed.is_ok() { refreshed.tokens() } else { tokens };
+        there.call(Via::Native, &refresh(Op::TokenV2, &next.refresh).by(app.who())).await.tokens();
+        assert_eq!(replicas.is_good(&app, &left.access).await, !signed_out.is_ok(), "{table}");
+        there.call(Via::Native, &Call::new(Op::SignOut).by(Who::ticket(&leaving))).await.ok();
+        assert!(!replicas.is_good(&app, &left.access).await, "{table}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
