@@ -8,12 +8,13 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
     dice::Dice,
     harness::{
-        Call, Op, Setup, Via, Who, World,
+        Call, Op, Setup, Via, Who, World, exchange,
         process::{Log, Process},
         valid,
     },
@@ -128,6 +129,46 @@ async fn a_signed_question_is_not_answered_before_its_signature_is_used_up_on_di
         let reply = world.call(Via::Native, &question).await;
         record::answered(reply).expect_err("it was answered");
         assert_eq!(world.ended().code(), Some(1), "{fault}");
+    }
+}
+
+/// sled takes what it cannot read for the end of its log, and overwrites what comes after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c5_a_start_that_cannot_read_the_log_says_so_and_destroys_nothing() {
+    const CALLERS: usize = 16;
+    const SEGMENT: u64 = 512 * 1024;
+    let (world, shim, _folder) = breakable(&[]).await;
+    let (app, _, ticket, _) = world.family().await;
+    let world = Arc::new(world);
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (world, app, ticket) = (Arc::clone(&world), app.clone(), ticket.clone());
+        callers.spawn(async move {
+            let mut codes = Vec::new();
+            for _ in 0..150 {
+                codes.push(world.code(&app, Who::ticket(&ticket)).await);
+            }
+            codes
+        });
+    }
+    let codes = callers.join_all().await;
+    let mut world = Arc::into_inner(world).expect("the callers are done");
+    world.kill();
+    let length = fs::metadata(world.data().join("store/db")).expect("the log").len();
+    let segments = length.div_ceil(SEGMENT);
+    println!("{segments} segments");
+    assert!(segments >= 4, "{length} bytes");
+    for segment in 0..segments {
+        for fault in [format!("header{segment} EIO"), format!("body{segment} EIO")] {
+            shim.breaks(&fault);
+            let log = world.try_to_restart_with(|_| (), |_| ()).expect_err(&fault);
+            assert!(log.contains("cannot read") && log.contains("see to the disk"), "{fault}: {log}");
+            shim.mends();
+        }
+    }
+    world.restart(|_| ());
+    for code in codes.iter().filter_map(|codes| codes.last()) {
+        world.call(Via::Native, &exchange(Op::TokenV2, &app, code)).await.tokens();
     }
 }
 

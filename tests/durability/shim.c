@@ -13,7 +13,7 @@
  * A write is written down once it is done, a sync before it begins and once it is done: what stands before B is what E makes safe.
  *
  * SHIM_FAULTS names a file. While it is there, its line says what goes wrong: operations, separated by commas (write, truncate, range,
- * fsync, fdatasync), and EIO, ENOSPC, SHORT (half is written), EINTR (every other call), HANG (for as long as the file is there), or
+ * fsync, fdatasync; headerN and bodyN for reads of the Nth 512 KiB of a file, of 20 bytes and of more), and EIO, ENOSPC, SHORT (half is written), EINTR (every other call), HANG (for as long as the file is there), or
  * DELAY and a number of seconds. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -30,6 +30,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+static ssize_t (*real_pread)(int, void *, size_t, off64_t);
 static ssize_t (*real_pwrite)(int, const void *, size_t, off64_t);
 static ssize_t (*real_write)(int, const void *, size_t);
 static int (*real_range)(int, off64_t, off64_t, unsigned);
@@ -42,6 +43,7 @@ static int record = -1;
 static _Atomic unsigned long tokens, calls;
 
 __attribute__((constructor)) static void begin(void) {
+    real_pread = dlsym(RTLD_NEXT, "pread64");
     real_pwrite = dlsym(RTLD_NEXT, "pwrite64");
     real_write = dlsym(RTLD_NEXT, "write");
     real_range = dlsym(RTLD_NEXT, "sync_file_range");
@@ -101,6 +103,16 @@ static int fault(const char *operation, int *shorter) {
         while (!access(faults, F_OK)) usleep(10000);
     return 0;
 }
+
+ssize_t pread64(int fd, void *data, size_t size, off64_t offset) {
+    char path[4096], operation[32];
+    int shorter = 0;
+    snprintf(operation, sizeof operation, "%s%ld", size > 20 ? "body" : "header", (long)offset / (512 * 1024));
+    int error = ours(fd, path, sizeof path) ? fault(operation, &shorter) : 0;
+    if (error) return errno = error, -1;
+    return real_pread(fd, data, size, offset);
+}
+ssize_t pread(int fd, void *data, size_t size, off_t offset) { return pread64(fd, data, size, offset); }
 
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset) {
     char path[4096];

@@ -124,11 +124,16 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Whether something is there. What the disk does not say is an error: the answer decides which files are in force.
+fn is_there(path: &Path) -> Result<bool, Error> {
+    path.try_exists().map_err(|error| io_error("cannot look for", path, &error))
+}
+
 /// Ends what was begun before: files that are whole take the place of the old ones, others go.
 pub(super) fn settle(folder: &Path) -> Result<(), Error> {
     let (store, next) = (folder.join(STORE), folder.join(NEXT));
     remove(&folder.join(COPY))?;
-    if next.exists() {
+    if is_there(&next)? {
         remove(&store)?;
         fs::rename(&next, &store).map_err(|error| io_error("cannot rename", &next, &error))?;
         sync(folder)?;
@@ -240,6 +245,11 @@ impl SledStore {
     /// Looks whether the files are much larger than they need to be, and copies what lives into new ones if they are.
     pub(super) async fn compact(&self) -> Result<Space, Error> {
         let mut looked = self.compaction.0.lock().await;
+        // Where the old files could not be removed at once the new ones do not have their name yet.
+        if is_there(&self.folder.join(NEXT))? {
+            let folder = self.folder.clone();
+            blocking(move || settle(&folder)).await?;
+        }
         let bytes = size(&self.folder.join(STORE));
         let space = Space { bytes, given_back: None };
         let written = self.writer.written();

@@ -9,6 +9,7 @@ mod keys;
 mod logouts;
 mod migration;
 mod new;
+mod readable;
 mod records;
 mod sessions;
 mod snapshot;
@@ -19,6 +20,7 @@ mod writer;
 use std::{
     fs::{self, File, TryLockError},
     io,
+    os::unix::fs::MetadataExt as _,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
@@ -87,8 +89,10 @@ impl SledStore {
         compaction::settle(folder)?;
         new::remove_unfinished(folder)?;
         let path = folder.join(STORE);
-        if !path.exists() {
-            make(folder, &path)?;
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(folder, &path)?,
+            Err(error) => return Err(io_error("cannot look for", &path, &error)),
+            Ok(found) => check_can_be_replaced(folder, &path, &found)?,
         }
         Self::open_at(folder, &path, folder_lock)
     }
@@ -179,6 +183,20 @@ impl SledStore {
     }
 }
 
+/// Refuses a store that new files could not take the place of: it has to be a folder, and on the same disk as the one that it is in.
+fn check_can_be_replaced(folder: &Path, path: &Path, found: &fs::Metadata) -> Result<(), Error> {
+    let around = fs::metadata(folder).map_err(|error| io_error("cannot look into", folder, &error))?;
+    if found.is_dir() && found.dev() == around.dev() {
+        return Ok(());
+    }
+    Err(Error::StoreUnavailable(format!(
+        "{} is a mount, a link or a file: the store moves to new files beside it, so mount {} in its place, or have --data-dir name a folder \
+         on that disk",
+        path.display(),
+        folder.display()
+    )))
+}
+
 /// Makes a new store. It gets its name once it is whole, so that a start that was cut short leaves nothing that cannot be opened.
 fn make(folder: &Path, path: &Path) -> Result<(), Error> {
     let fresh = folder.join("store.new");
@@ -192,9 +210,17 @@ fn make(folder: &Path, path: &Path) -> Result<(), Error> {
         sync(&made)?;
     }
     fs::rename(&fresh, path).map_err(|error| io_error("cannot rename", &fresh, &error))?;
+    sync_names(folder)
+}
+
+/// Brings to disk what is in a folder, and that the folder is there: it may be new, too, and what it is in.
+fn sync_names(folder: &Path) -> Result<(), Error> {
     sync(folder)?;
-    // The folder may be new, too. Who may not read what it is in has not made it.
-    let _ = folder.canonicalize().ok().as_deref().and_then(Path::parent).map(sync);
+    let path = folder.canonicalize().map_err(|error| io_error("cannot look for", folder, &error))?;
+    for around in path.ancestors().skip(1) {
+        // Who may not read it has not made it.
+        let _ = sync(around);
+    }
     Ok(())
 }
 
@@ -204,8 +230,9 @@ fn open_files(path: &Path) -> Result<sled::Db, Error> {
     // What this process had open here before may still be on its way to the disk. Only then does sled let go of its own lock, and it
     // does not wait for it.
     let log = path.join("db");
-    if log.exists() {
+    if log.try_exists().map_err(|error| io_error("cannot look for", &log, &error))? {
         drop(lock(&log)?);
+        readable::check(path)?;
     }
     // sled panics where it finds something that it did not expect in its files.
     match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
@@ -348,42 +375,43 @@ impl Maintenance for SledStore {
     }
 
     async fn purge(&self, now: Timestamp) -> Result<usize, Error> {
-        self.run(move |txn| {
-            let until = keys::expiry(now, &[]);
-            let due: Vec<_> = txn.keys_until(keys::EXPIRIES, &until).take(PURGE_BATCH).collect::<Result<_, _>>()?;
-            let mut room = ENDED_AT_ONCE;
-            let mut looked_at = 0;
-            for expiry in &due {
-                if room == 0 {
-                    break;
+        self.writer
+            .run_in_turn(move |txn| {
+                let until = keys::expiry(now, &[]);
+                let due: Vec<_> = txn.keys_until(keys::EXPIRIES, &until).take(PURGE_BATCH).collect::<Result<_, _>>()?;
+                let mut room = ENDED_AT_ONCE;
+                let mut looked_at = 0;
+                for expiry in &due {
+                    if room == 0 {
+                        break;
+                    }
+                    looked_at += 1;
+                    txn.remove(expiry);
+                    // One that cannot be read must not keep all others from being purged.
+                    if let Err(error) = sessions::expire(txn, keys::expiring(expiry), now, &mut room) {
+                        tracing::error!("a record whose time has come is left where it is, and looked at again in an hour: {error}");
+                        txn.put_raw(&keys::expiry(now.after(UNREADABLE_AGAIN), keys::expiring(expiry)), Vec::new());
+                    }
                 }
-                looked_at += 1;
-                txn.remove(expiry);
-                // One that cannot be read must not keep all others from being purged.
-                if let Err(error) = sessions::expire(txn, keys::expiring(expiry), now, &mut room) {
-                    tracing::error!("a record whose time has come is left where it is, and looked at again in an hour: {error}");
-                    txn.put_raw(&keys::expiry(now.after(UNREADABLE_AGAIN), keys::expiring(expiry)), Vec::new());
+                for key in txn.keys(keys::SIGNING_KEYS) {
+                    let at = key?;
+                    match txn.get::<SigningKey>(&at) {
+                        Ok(Some(key)) if key.forgotten_at.is_some_and(|forgotten_at| forgotten_at <= now) => txn.remove(&at),
+                        Ok(_) => {}
+                        Err(error) => tracing::error!("a signing key is left where it is: {error}"),
+                    }
                 }
-            }
-            for key in txn.keys(keys::SIGNING_KEYS) {
-                let at = key?;
-                match txn.get::<SigningKey>(&at) {
-                    Ok(Some(key)) if key.forgotten_at.is_some_and(|forgotten_at| forgotten_at <= now) => txn.remove(&at),
-                    Ok(_) => {}
-                    Err(error) => tracing::error!("a signing key is left where it is: {error}"),
+                let latest = txn.get::<Timestamp>(keys::LATEST).unwrap_or_else(|error| {
+                    tracing::error!("the time when the service last ran is noted anew: {error}");
+                    None
+                });
+                // A clock that was far ahead and was set right is not waited for when it comes near what it showed then.
+                if latest.is_none_or(|latest| latest < now || latest.since(now) > MOST_SET_BACK) {
+                    txn.put(keys::LATEST, &now)?;
                 }
-            }
-            let latest = txn.get::<Timestamp>(keys::LATEST).unwrap_or_else(|error| {
-                tracing::error!("the time when the service last ran is noted anew: {error}");
-                None
-            });
-            // A clock that was far ahead and was set right is not waited for when it comes near what it showed then.
-            if latest.is_none_or(|latest| latest < now || latest.since(now) > MOST_SET_BACK) {
-                txn.put(keys::LATEST, &now)?;
-            }
-            Ok(looked_at)
-        })
-        .await
+                Ok(looked_at)
+            })
+            .await
     }
 
     async fn overdue(&self, now: Timestamp) -> Result<Duration, Error> {
@@ -400,11 +428,12 @@ impl Maintenance for SledStore {
     }
 
     async fn probe(&self) -> Result<(), Error> {
-        self.run(|txn| {
-            txn.put_raw(keys::PROBE, &[0_u8; 1][..]);
-            Ok(())
-        })
-        .await
+        self.writer
+            .run_in_turn(|txn| {
+                txn.put_raw(keys::PROBE, &[0_u8; 1][..]);
+                Ok(())
+            })
+            .await
     }
 
     async fn failed(&self) -> String {
@@ -417,7 +446,7 @@ impl Maintenance for SledStore {
 
     async fn flush(&self) -> Result<(), Error> {
         // A step that writes nothing is answered after everything before it is on disk.
-        self.run(|_| Ok(())).await
+        self.writer.run_in_turn(|_| Ok(())).await
     }
 }
 

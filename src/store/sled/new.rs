@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{LOCK, STORE, SledStore, compaction, io_error, lock, sync};
+use super::{LOCK, STORE, SledStore, compaction, io_error, lock, sync, sync_names};
 use crate::core::Error;
 
 /// Where the store is until it is whole, in the data folder.
@@ -67,7 +67,7 @@ impl NewStore {
         sync(&made)?;
         let store = self.folder.join(STORE);
         fs::rename(&made, &store).map_err(|error| io_error("cannot make", &store, &error))?;
-        sync(&self.folder)
+        sync_names(&self.folder)
     }
 }
 

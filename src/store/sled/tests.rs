@@ -148,6 +148,51 @@ async fn an_authority_with_many_links_is_off_while_they_go_and_leaves_none() {
     store.register_authority(authority, at(1)).await.expect("its name is free");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_callers_wait_what_the_service_does_by_itself_has_its_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(SledStore::open(folder.path()).unwrap());
+    // Holds up the writer, as a slow disk does.
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let (held_up, is_held_up) = tokio::sync::oneshot::channel();
+    let own = Arc::clone(&store);
+    let work = tokio::spawn(async move {
+        let hold = move |_: &sled::Tree| (held_up.send(()).is_ok() && held.recv().is_ok(), writer::Wrote::Nothing);
+        own.writer.between_steps(hold).await
+    });
+    is_held_up.await.unwrap();
+    let mut callers = tokio::task::JoinSet::new();
+    let full = loop {
+        let mut step = Box::pin(store.writer.run(|_| Ok(())));
+        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(step.as_mut().poll(context))).await;
+        if let std::task::Poll::Ready(refused) = polled {
+            break refused;
+        }
+    };
+    assert!(matches!(full, Err(Error::Busy { .. })), "{full:?}");
+    for what in ["purge", "probe", "flush"] {
+        let store = Arc::clone(&store);
+        callers.spawn(async move {
+            match what {
+                "purge" => store.purge(at(0)).await.map(|_| ()),
+                "probe" => store.probe().await,
+                _ => store.flush().await,
+            }
+        });
+    }
+    let_go.send(()).unwrap();
+    assert_eq!(work.await.unwrap(), Ok(true));
+    assert_eq!(callers.join_all().await, [Ok(()), Ok(()), Ok(())]);
+}
+
+#[test]
+fn a_store_that_new_files_could_not_take_the_place_of_is_refused_with_what_to_do() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::os::unix::fs::symlink(elsewhere.path(), folder.path().join(STORE)).unwrap();
+    let refused = SledStore::open(folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("a link") && refused.contains("--data-dir"), "{refused}");
+}
+
 #[test]
 fn what_a_restore_has_left_that_was_killed_is_removed() {
     let folder = tempfile::tempdir().unwrap();

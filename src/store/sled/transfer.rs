@@ -82,7 +82,7 @@ impl Transfer for SledStore {
     async fn export(&self, records: mpsc::Sender<Vec<Record>>) -> Result<(), Error> {
         let snapshots = Arc::clone(&self.writer.beside.snapshots);
         // Between two steps, and after everything before it is on disk.
-        let snapshot: Snapshot = self.run(move |_| snapshots.take()).await?;
+        let snapshot: Snapshot = self.writer.run_in_turn(move |_| snapshots.take()).await?;
         let tree = self.tree();
         let scan = move || {
             while let Some(read) = snapshot.read(&tree, TRANSFER_BATCH)? {

@@ -247,14 +247,42 @@ impl Writer {
     }
 
     /// Runs a step and waits until what it wrote is on disk. When it gives an error nothing of it is written.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too many steps wait already.
     pub(super) async fn run<T, F>(&self, step: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let (job, answer) = self.job(step);
+        self.jobs.try_send(Told::Run(job)).map_err(|refused| match refused {
+            jobs::error::TrySendError::Full(_) => Error::Busy { retry_after: Duration::from_secs(1) },
+            jobs::error::TrySendError::Closed(_) => closed(),
+        })?;
+        self.shared.answer(answer).await?
+    }
+
+    /// The same for a step of the service's own, which waits for a place, however many callers do.
+    pub(super) async fn run_in_turn<T, F>(&self, step: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let (job, answer) = self.job(step);
+        self.submit(job).await?;
+        self.shared.answer(answer).await?
+    }
+
+    /// What the thread has to do for a step, and where its answer comes.
+    fn job<T, F>(&self, step: F) -> (Job, oneshot::Receiver<Result<T, Error>>)
     where
         T: Send + 'static,
         F: FnOnce(&mut Txn<'_>) -> Result<T, Error> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let owed = Arc::clone(&self.owed);
-        self.submit(Box::new(move |batch| {
+        let job: Job = Box::new(move |batch| {
             let mut txn = Txn::new(batch);
             let stepped = step(&mut txn);
             // How many more calls are owed to apps.
@@ -278,11 +306,11 @@ impl Writer {
                 let _ = reply.send(synced.and(outcome));
             });
             (answer, wrote)
-        }))?;
-        self.shared.answer(answer).await?
+        });
+        (job, answer)
     }
 
-    /// Runs something between two steps that is none, and waits until what came before it is on disk.
+    /// Runs something between two steps that is none, and waits for its turn and until what came before it is on disk.
     pub(super) async fn between_steps<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -300,7 +328,7 @@ impl Writer {
             let answer: Answer = Box::new(move |synced| drop(reply.send(synced.map(|()| outcome))));
             (answer, wrote)
         });
-        self.submit(job)?;
+        self.submit(job).await?;
         self.shared.answer(answer).await?
     }
 
@@ -309,11 +337,14 @@ impl Writer {
         self.beside.written.load(Ordering::Relaxed)
     }
 
-    fn submit(&self, job: Job) -> Result<(), Error> {
-        self.jobs.try_send(Told::Run(job)).map_err(|refused| match refused {
-            jobs::error::TrySendError::Full(_) => Error::Busy { retry_after: std::time::Duration::from_secs(1) },
-            jobs::error::TrySendError::Closed(_) => Error::StoreUnavailable("the store is closed".into()),
-        })
+    /// Waits for a place.
+    async fn submit(&self, job: Job) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            sent = self.jobs.send(Told::Run(job)) => sent.map_err(|_| closed()),
+            // Behind what hangs there is no place any more.
+            cause = self.shared.failure() => Err(Error::StoreUnavailable(cause)),
+        }
     }
 
     /// Resolves when the store has failed for good.
@@ -326,6 +357,10 @@ impl Writer {
         // It cannot fail: this holds the sender.
         let _ = self.shared.condition.subscribe().wait_for(|condition| *condition != Condition::Well).await;
     }
+}
+
+fn closed() -> Error {
+    Error::StoreUnavailable("the store is closed".into())
 }
 
 impl Wrote {
