@@ -75,16 +75,23 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
 
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let told_to_stop = async {
+    let mut told_to_stop = Box::pin(async {
         tokio::select! {
             _ = interrupt.recv() => "SIGINT",
             _ = terminate.recv() => "SIGTERM",
         }
-    };
+    });
 
     // It takes tens of milliseconds, and needs nothing of the store: it goes on while that is opened.
     let trust = spawn_blocking(outbound::Trust::of_the_system);
-    let core = Arc::new(build(&args).await?);
+    let core = tokio::select! {
+        core = build(&args) => Arc::new(core?),
+        // Another service may be at the tables of the database for a long time. Nothing has been promised to anybody yet.
+        signal = &mut told_to_stop => {
+            tracing::info!(signal, "stopping before the store is open");
+            return Ok(());
+        }
+    };
     let listeners = Listeners::bind(&args).await?;
     let outbound = outbound::Client::new(args.outbound_rules(listeners.addresses()?), trust.await??);
     core.authority_calls.by(Box::new(outbound.clone()));
@@ -104,7 +111,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
 
     let mut drain = DRAIN;
     let outcome = tokio::select! {
-        signal = told_to_stop => {
+        signal = &mut told_to_stop => {
             tracing::info!(signal, "stopping: no new calls are taken, calls in flight end");
             Ok(())
         }

@@ -77,7 +77,12 @@ pub fn restore(
             if !runtime.block_on(into.is_empty())? {
                 return Err("the database has records already, and none are replaced: name an empty one".into());
             }
-            put(&into)?;
+            put(&into).map_err(|error| {
+                format!(
+                    "{error}. A part of it may be in the database, and no service starts on that: drop the database and create it anew, \
+                     then restore again"
+                )
+            })?;
         }
     }
     Ok(summary)

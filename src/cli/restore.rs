@@ -47,7 +47,7 @@ pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
         progress.set(format!("{} {what}", count(records, "record")), before.saturating_add(offset));
     });
     progress.clear();
-    let summary = restored.map_err(|error| Failure::from_error("nothing was restored", &*error))?;
+    let summary = restored.map_err(|error| Failure::from_error("the backup was not restored", &*error))?;
     Output::new(Format::Table)
         .done(&format!("restored {}: start the service with the master key that it had", count(summary.records, "record")))
 }

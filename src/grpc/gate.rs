@@ -257,7 +257,14 @@ impl Gate {
         let (metadata, _, message) = request.into_parts();
         let headers = metadata.as_ref();
         let call = caller::Call { rpc, headers, original: None, address, schemes: Schemes::Admin, public_origin: &self.public_origin };
-        let work = async |caller| Answer::from(work(Arc::clone(&self.core), caller, message).await?).into_response();
+        let work = async |caller| {
+            let outcome = work(Arc::clone(&self.core), caller, message).await;
+            if let Err(Error::NotFound(_)) = outcome {
+                // It may have been deleted a moment ago, by somebody who was told nothing. Who is told that it has gone is told so for good.
+                self.core.store.flush().await?;
+            }
+            Answer::from(outcome?).into_response()
+        };
         self.run(&call, Reader::Native, Spending::Before, work).await
     }
 

@@ -299,7 +299,7 @@ async fn a_restore_makes_a_whole_store_or_none() {
         let path = site.text("bad");
         fs::write(&path, bad).expect("written");
         let refused = site.fails(None, &["restore", &path, "--data-dir", &restored]);
-        assert!(refused.contains("nothing was restored") && refused.contains(what), "{refused}");
+        assert!(refused.contains("the backup was not restored") && refused.contains(what), "{refused}");
         assert!(!site.path("restored").exists(), "nothing is made");
     }
     let refused = site.fails(None, &["restore", &file, "--data-dir", &site.text("data")]);

@@ -34,6 +34,10 @@ async fn records_are_moved_into_a_database_that_is_far_away() {
     let used = |_| Record::UsedUp { hash: new_hash(), until: at(1000) };
     store.import((0..TRANSFER_BATCH).map(used).collect()).await.unwrap();
     assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM used_up"), TRANSFER_BATCH.to_string());
+    // A transaction takes longer than a step may that a caller waits for.
+    proxy.far_away(70);
+    store.import((0..100).map(used).collect()).await.unwrap();
+    assert_eq!(server.psql(name(&url), "SELECT COUNT(*) FROM used_up"), (TRANSFER_BATCH + 100).to_string());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

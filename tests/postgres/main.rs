@@ -228,7 +228,7 @@ async fn whoever_starts_waits_for_a_migration_as_long_as_it_takes() {
          INSERT INTO schema_migrations (version) VALUES (1)",
     );
     // Longer than any step may take that a caller waits for.
-    let holder = crowds::hold(server, &url, "INSERT INTO schema_migrations (version) VALUES (2)", 8, "ROLLBACK").await;
+    let holder = crowds::hold(server, &url, "INSERT INTO schema_migrations (version) VALUES (2)", 8.0, "ROLLBACK").await;
     PostgresStore::open(address(&url), 2).await.unwrap();
     holder.join().unwrap();
 }

@@ -76,19 +76,26 @@ impl PostgresServer {
 
     /// A standby that copies what this server writes.
     pub(crate) fn standby(&self) -> Self {
+        let (mut backup, folder) = self.base_backup(&["--write-recovery-conf"]);
+        let made = backup.output().expect("pg_basebackup can be run");
+        assert!(made.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&made.stderr));
+        Self::start_in(folder, Vec::new())
+    }
+
+    /// What copies the whole server, and the folder that it is in then.
+    pub(crate) fn base_backup(&self, arguments: &[&str]) -> (Command, PathBuf) {
         let folder = folder();
-        let made = own(&program("pg_basebackup"))
-            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--username=postgres"])
+        let mut backup = own(&program("pg_basebackup"));
+        backup
+            .args(["--checkpoint=fast", "--no-sync", "--username=postgres"])
+            .args(arguments)
             .arg("-h")
             .arg(&self.folder)
             .args(["-p", &self.port.to_string()])
             .arg("-D")
             .arg(folder.join("data"))
-            .env("PGPASSWORD", PASSWORD)
-            .output()
-            .expect("pg_basebackup can be run");
-        assert!(made.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&made.stderr));
-        Self::start_in(folder, Vec::new())
+            .env("PGPASSWORD", PASSWORD);
+        (backup, folder)
     }
 
     fn start_in(folder: PathBuf, settings: Vec<(&'static str, String)>) -> Self {

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, atomic::AtomicUsize};
 
-use supos_auth::grpc::pb::supos::auth::admin::v1::EndUserSessionsRequest;
+use supos_auth::grpc::pb::supos::auth::admin::v1::{DeleteAppRequest, DeleteUserRequest, EndUserSessionsRequest};
+use tonic::Code;
 
 use crate::{
     harness::{Call, Case, Op, Pair, Via, Who, World, raw, refresh, valid},
@@ -99,6 +100,59 @@ async fn is_good(world: &World, token: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p5_nobody_is_told_that_something_was_deleted_before_a_standby_has_been_told() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::start(Vec::new());
+    let url = server.database();
+    let replicas = Replicas::at(1, |_| url.clone(), |_, setup| setup).await;
+    let world = replicas.world(0);
+    let (app, user) = (world.app().await, world.user().await);
+    set(&server, "synchronous_standby_names = 'nobody'");
+    until("commits wait for a standby", async || !is_ready(world)).await;
+    let delete = async || {
+        let request = world.as_admin(DeleteUserRequest { name: format!("users/{}", user.id) }).await;
+        let of_user = world.users().delete_user(request).await.map(|_| ()).map_err(|status| status.code());
+        let request = world.as_admin(DeleteAppRequest { name: format!("apps/{}", app.id) }).await;
+        (of_user, world.apps().delete_app(request).await.map(|_| ()).map_err(|status| status.code()))
+    };
+    // The first time the commit stands where it was made, though the call has failed.
+    for _ in 0..2 {
+        assert_eq!(delete().await, (Err(Code::Unavailable), Err(Code::Unavailable)));
+    }
+    set(&server, "synchronous_standby_names = ''");
+    all_ready(&replicas).await;
+    assert_eq!(delete().await, (Err(Code::NotFound), Err(Code::NotFound)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_backup_of_the_whole_server_is_no_standby() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::start(Vec::new());
+    let url = server.database();
+    let replicas = Replicas::at(1, |_| url.clone(), |_, setup| setup).await;
+    let (mut backup, folder) = server.base_backup(&["--max-rate=200", "--wal-method=none"]);
+    let mut backup = backup.spawn().expect("pg_basebackup can be run");
+    until("the backup is being taken", async || server.psql("postgres", "SELECT COUNT(*) > 0 FROM pg_stat_replication") == "t").await;
+    let now = server.psql("postgres", "SELECT clock_timestamp()");
+    until("the service has looked", async || server.psql("postgres", &looked(&now)) == "1").await;
+    assert_eq!(says_that_it_would_lose(replicas.world(0)), Some(false));
+    assert_eq!(server.psql("postgres", "SELECT COUNT(*) > 0 FROM pg_stat_replication"), "t", "it is still being taken");
+    backup.kill().and_then(|()| backup.wait()).expect("it can be ended");
+    std::fs::remove_dir_all(folder).expect("it can be removed");
+}
+
+/// How many services have looked at the database since then.
+fn looked(since: &str) -> String {
+    format!(
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE query = 'SELECT 1 FROM probes FOR KEY SHARE' AND state = 'idle' AND query_start > '{since}'"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p5_where_no_commit_waits_for_the_standby_the_service_says_that_a_failover_would_lose_and_what_helps_then_does() {
     if !is_wanted() {
         return;
@@ -117,10 +171,7 @@ async fn p5_where_no_commit_waits_for_the_standby_the_service_says_that_a_failov
     set(&standby, "primary_conninfo = ''");
     until("it copies nothing more", async || primary.psql("postgres", "SELECT COUNT(*) FROM pg_stat_replication") == "0").await;
     let now = primary.psql("postgres", "SELECT clock_timestamp()");
-    let looked = format!(
-        "SELECT COUNT(*) FROM pg_stat_activity WHERE query = 'SELECT 1 FROM probes FOR KEY SHARE' AND state = 'idle' AND query_start > '{now}'"
-    );
-    until("both services have looked again", async || primary.psql("postgres", &looked) == "2").await;
+    until("both services have looked again", async || primary.psql("postgres", &looked(&now)) == "2").await;
     for world in &replicas.worlds {
         assert_eq!(says_that_it_would_lose(world), Some(true), "a standby that is not connected is the one that falls behind");
     }

@@ -4,9 +4,15 @@ use supos_auth::grpc::pb::supos::auth::admin::v1::{ListSigningKeysRequest, ListU
 use tokio::task::JoinSet;
 
 use crate::{
-    harness::{Case, Op, Setup, Via, Who, World, authorize, claims, clock::Clock, exchange, now, refresh, valid},
+    harness::{
+        Case, Op, Setup, Via, Who, World, authorize, claims,
+        clock::Clock,
+        exchange, now,
+        process::{Log, Process},
+        refresh, valid,
+    },
     postgres_server::{PostgresServer, is_wanted},
-    stage::{Replicas, setup},
+    stage::{Replicas, setup, until},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -38,6 +44,36 @@ async fn p15_services_that_start_at_once_on_an_empty_database_make_one_store_of_
         let keys = world.signing_keys().list_signing_keys(request).await.expect("keys can be listed").into_inner().signing_keys;
         assert_eq!(keys.len(), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_waits_for_anothers_migration_ends_when_it_is_told_to() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let name = url.rsplit('/').next().expect("the name of the database");
+    server.psql(name, "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())");
+    let migrates = "BEGIN; INSERT INTO schema_migrations (version) VALUES (1); SELECT pg_sleep(60)";
+    let other = std::thread::spawn({
+        let name = name.to_owned();
+        move || server.try_psql(&name, migrates)
+    });
+    let folder = tempfile::TempDir::with_prefix("supos-auth-replicas-").expect("a temporary folder");
+    let text = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (data, edge) = (text("data"), format!("unix:{}", text("edge.sock")));
+    let arguments =
+        ["serve", "--dev", "--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data-dir", &data, "--edge-listen", &edge];
+    let environment = [("SUPOS_AUTH_STORE".to_owned(), url.clone().into())];
+    let program = env!("CARGO_BIN_EXE_supos-auth").as_ref();
+    let service = Process::start(program, folder.path(), arguments.map(Into::into).into(), &environment, &Log::default());
+    let in_state = |state: &str| format!("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = '{name}' AND {state}");
+    until("it waits", async || server.psql("postgres", &in_state("wait_event_type = 'Lock'")) == "1").await;
+    assert!(tokio::task::block_in_place(|| service.terminate()).success());
+    assert_eq!(server.psql("postgres", &in_state("wait_event = 'PgSleep'")), "1", "it has waited for the migration");
+    server.psql("postgres", &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"));
+    other.join().expect("psql was run").expect_err("it was ended");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -74,6 +74,7 @@ suite! {
         all_sessions_of_a_user_end_and_nobody_elses,
         a_session_of_more_than_ends_in_one_step_is_dead_at_once_and_gone_after_a_purge,
         a_user_with_more_than_ends_in_one_step_is_deleted_whole,
+        a_user_whose_sessions_take_several_steps_to_end_is_deleted_whole,
         all_sessions_of_a_user_end_however_many_there_are,
         an_app_is_told_once_though_sessions_take_several_steps_to_end,
         whatever_ends_a_session_owes_its_apps_a_call_each,

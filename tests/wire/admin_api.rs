@@ -150,3 +150,18 @@ async fn apps_and_users_cannot_be_made_twice() {
     assert_eq!(world.users().create_user(request).await.expect_err("the user is there already").code(), Code::AlreadyExists);
     world.sign_in(&user).await;
 }
+
+#[tokio::test]
+async fn a_page_token_that_nobody_was_given_is_refused_by_its_name() {
+    let world = World::shared().await;
+    // No Base64, no UTF-8, and what no name has in it.
+    for page_token in ["!", "_w", "AA", "YQBi"].map(str::to_owned) {
+        let request = world.as_admin(ListUsersRequest { page_token: page_token.clone(), ..Default::default() }).await;
+        let of_users = world.users().list_users(request).await.expect_err(&page_token);
+        let request = world.as_admin(ListAppsRequest { page_token: page_token.clone(), ..Default::default() }).await;
+        let of_apps = world.apps().list_apps(request).await.expect_err(&page_token);
+        for status in [of_users, of_apps] {
+            assert!(status.code() == Code::InvalidArgument && status.message().contains("page_token"), "{page_token}: {status:?}");
+        }
+    }
+}

@@ -42,8 +42,8 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long it may wait for a lock of it. Somebody else works on the same record, or many do: whoever waits for it has a connection meanwhile that
-/// others could use.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// others could use. Longer than the server waits before it looks for a deadlock (`deadlock_timeout`, 1 s), which it undoes and we run again.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Where a server listens that says nothing else.
 const DEFAULT_PORT: u16 = 5432;

@@ -234,13 +234,17 @@ impl<'a> Patient<'a> {
     }
 }
 
-/// Runs a step of several statements in a transaction: all of it is kept, or nothing. The step may be run several times.
+/// Runs a step of several statements in a transaction: all of it is kept, or nothing. The step may be run several times. It begins with [`BEGIN`],
+/// or with what is given.
 macro_rules! transact {
     ($database:expr, async |$txn:ident| $step:expr) => {
+        transact!($database, $crate::store::postgres::database::BEGIN, async |$txn| $step)
+    };
+    ($database:expr, $begin:expr, async |$txn:ident| $step:expr) => {
         async {
             let mut runs = $database.runs();
             loop {
-                let run = runs.begin($crate::store::postgres::database::BEGIN).await?;
+                let run = runs.begin($begin).await?;
                 let $txn = &run.txn()?;
                 let outcome = run.limited(async { $crate::store::postgres::database::commit($txn, async { $step }.await).await }).await;
                 if let Some(done) = runs.end(run, outcome).await {

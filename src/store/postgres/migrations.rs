@@ -18,13 +18,16 @@ const MIGRATIONS: [&str; 3] =
 const MIGRATIONS_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS schema_migrations (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
 
-/// What each transaction here begins with. CockroachDB changes tables in no transaction of a lower level. And a step takes the time that it takes (an
-/// index of a large table), as does waiting for another replica that takes it.
-const BEGINNING: &str = "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
-                         SET LOCAL idle_in_transaction_session_timeout = 0";
+/// How each transaction here begins. CockroachDB changes tables in no transaction of a lower level.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
 
-/// CockroachDB would commit, before it changes a table, what the transaction has done so far. No other server has this setting.
-const ALL_AT_ONCE: &str = "SELECT set_config(name, 'off', true) FROM pg_settings WHERE name = 'autocommit_before_ddl'";
+/// A step takes the time that it takes (an index of a large table), and so does waiting for another replica that takes it.
+const NO_LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0";
+
+/// What other servers than PostgreSQL would do here of their own accord, and have a setting for: CockroachDB commits, before it changes a table, what
+/// the transaction has done so far; YugabyteDB makes indexes that nothing can be found by in order.
+const LIKE_POSTGRESQL: &str = "SELECT set_config(name, 'off', true) FROM pg_settings \
+                               WHERE name IN ('autocommit_before_ddl', 'yb_use_hash_splitting_by_default')";
 
 /// How a column says that it sorts by bytes.
 const BY_BYTES: &str = " COLLATE \"C\"";
@@ -35,8 +38,8 @@ const BY_BYTES: &str = " COLLATE \"C\"";
 /// [`Error::StoreUnavailable`], also when a newer version has been there.
 pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    transact!(database.patient(), async |txn| {
-        txn.batch(BEGINNING).await?;
+    transact!(database.patient(), BEGIN, async |txn| {
+        prepare(txn).await?;
         txn.batch(MIGRATIONS_TABLE).await
     })
     .await?;
@@ -51,7 +54,7 @@ pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
     for (version, sql) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > latest) {
         // CockroachDB sorts every text so, and takes one that says so for a type of its own, which is equal to no text.
         let sql = if sorts_by_bytes { Cow::Owned(sql.replace(BY_BYTES, "")) } else { Cow::Borrowed(sql) };
-        let applied = transact!(database.patient(), async |txn| apply(txn, version, &sql).await).await?;
+        let applied = transact!(database.patient(), BEGIN, async |txn| apply(txn, version, &sql).await).await?;
         if applied {
             tracing::info!(version, "the tables of the database were migrated");
         }
@@ -70,10 +73,14 @@ async fn is_cockroach(database: &Database) -> Result<bool, Error> {
     Ok(version.starts_with("CockroachDB"))
 }
 
+async fn prepare(txn: &Txn<'_>) -> Result<(), Failure> {
+    txn.batch(NO_LIMITS).await?;
+    txn.query(LIKE_POSTGRESQL, &[]).await.map(|_| ())
+}
+
 /// Takes a step, and says whether it was still to be taken.
 async fn apply(txn: &Txn<'_>, version: i64, sql: &str) -> Result<bool, Failure> {
-    txn.batch(BEGINNING).await?;
-    txn.query(ALL_AT_ONCE, &[]).await?;
+    prepare(txn).await?;
     let noted = txn.execute("INSERT INTO schema_migrations (version) VALUES ($1) ON CONFLICT (version) DO NOTHING", &[&version]).await?;
     if noted == 1 {
         txn.batch(sql).await?;

@@ -135,9 +135,11 @@ pub(super) async fn end_all(txn: &Txn<'_>, user: UserId, kept: Kept, now: Timest
     let has_more = sessions.len() > ENDED_AT_ONCE;
     sessions.truncate(ENDED_AT_ONCE);
     let number = sessions.len();
-    sessions.extend(read_sessions(&txn.query(left, &[&user, &most]).await?)?);
+    let left = read_sessions(&txn.query(left, &[&user, &most]).await?)?;
+    let may_be_more = left.len() == ENDED_AT_ONCE;
+    sessions.extend(left);
     let is_whole = end(txn, &sessions, now).await?;
-    Ok(Ended { number, has_more, leaves_some: !is_whole })
+    Ok(Ended { number, has_more, leaves_some: !is_whole || may_be_more })
 }
 
 pub(super) fn read_sessions(rows: &[Row]) -> Result<Vec<Session>, Error> {

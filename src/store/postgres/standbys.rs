@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::database::{Columns, Txn};
 
-/// Whether no commit waits for a standby, and whether something copies what this server writes. Whoever may not see more of the copies sees
-/// their number.
-const STANDBYS: &str = "SELECT current_setting('synchronous_standby_names') = '', EXISTS (SELECT 1 FROM pg_stat_replication)";
+/// Whether no commit waits for a standby, and whether something copies the server as it is, all databases of it, and goes on doing so. This much of the
+/// copies everybody may see.
+const STANDBYS: &str = "SELECT current_setting('synchronous_standby_names') = '', EXISTS (SELECT 1 FROM pg_stat_replication r \
+                        JOIN pg_stat_activity a ON a.pid = r.pid WHERE a.datid IS NULL AND a.application_name <> 'pg_basebackup')";
 
 /// What was seen of the standbys so far.
 #[derive(Debug, Default)]

@@ -25,7 +25,7 @@ use crate::{
     store::{TRANSFER_BATCH, Transfer, record::Record},
 };
 
-/// How many records one transaction imports: each is a trip to the database, or some, and all of them have to be done in the time of one.
+/// How many records one transaction imports: each is a trip to the database, or some.
 const IMPORTED_AT_ONCE: usize = 100;
 
 type Read = fn(&mut Columns<'_>) -> Result<Record, Error>;
@@ -192,7 +192,8 @@ impl Transfer for PostgresStore {
             // Nearly always nothing is there. Where something is, the first run fails for it, and the next one removes it, in an order in
             // which nothing that is removed is still referred to.
             let again = AtomicBool::new(false);
-            transact!(self.database, async |txn| {
+            // Each statement has its limit; how many there can be in a while is the network's to say.
+            transact!(self.database.patient(), async |txn| {
                 if again.swap(true, Ordering::Relaxed) {
                     for record in records.iter().rev() {
                         remove(txn, record).await?;

@@ -6,8 +6,8 @@ use supos_auth::{
     core::{
         Error,
         clock::Timestamp,
-        ids::FamilyId,
-        model::{Session, User},
+        ids::{FamilyId, SessionId},
+        model::{Family, Session, User},
         secret::BearerHash,
     },
     store::{ENDED_AT_ONCE, Kept, NewPassword, SessionPage, record::Record},
@@ -296,6 +296,30 @@ pub(crate) async fn a_user_with_more_than_ends_in_one_step_is_deleted_whole(db: 
     assert_eq!(scene.store.session(scene.session.id).await, Ok(None));
     assert_eq!(scene.owed().await.len(), MANY, "each app hears of it where it said");
     assert_eq!(scene.store.purge(at(3)).await, Ok(0), "something of his session is left");
+}
+
+pub(crate) async fn a_user_whose_sessions_take_several_steps_to_end_is_deleted_whole(db: Db) {
+    let scene = Scene::new(&db).await;
+    let family = Family {
+        app: scene.app.id.clone(),
+        incarnation: scene.app.incarnation,
+        scope: String::new(),
+        logout_uri: "/out".into(),
+        redirect_origin: "https://shop.example".into(),
+        generation: 0,
+        rotated_at: at(1),
+    };
+    // So many of each that there comes a step which ends all that it has looked at, and has not looked at all.
+    let first = Session { id: SessionId::from_bytes([0; 16]), ..session(scene.user.id, at(1)) };
+    let others = (1..ENDED_AT_ONCE * 27 / 10).map(|_| session(scene.user.id, at(1)));
+    for (session, families) in [(first, ENDED_AT_ONCE * 3 / 2)].into_iter().chain(others.map(|other| (other, 1))) {
+        let of = session.id;
+        let families = (0..u32::try_from(families).unwrap()).map(|number| Record::Family { session: of, number, family: family.clone() });
+        scene.store.import([Record::Session(session)].into_iter().chain(families).collect()).await.unwrap();
+    }
+    scene.store.delete_user(scene.user.id, at(3)).await.unwrap();
+    assert_eq!(scene.store.user(scene.user.id).await, Ok(None));
+    assert_eq!(scene.store.purge(at(3)).await, Ok(0), "something of his sessions is left");
 }
 
 pub(crate) async fn all_sessions_of_a_user_end_however_many_there_are(db: Db) {
