@@ -3,10 +3,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
     time::Instant,
 };
 
+use supos_auth::grpc::pb::supos::auth::admin::v1::{TakeBackupRequest, TakeBackupResponse, backup_service_client::BackupServiceClient};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -63,10 +65,8 @@ async fn what_was_answered_holds(fault: &str) {
         let reply = world.call(Via::Native, &Call::new(Op::SignOut).by(Who::ticket(&ticket))).await;
         assert!(reply.body["code"].is_null() || reply.body["code"] == 100_106_503, "{fault}: {}", reply.text);
         record::answered(reply).expect_err("it was answered");
-        // Where sled itself hangs nothing at all is answered, which is no better health.
-        if let Ok(Some(next)) = said.message().await {
-            assert_eq!(next.status(), ServingStatus::NotServing, "{fault}");
-        }
+        let next = said.message().await.expect("health is served to the end").expect("a status");
+        assert_eq!(next.status(), ServingStatus::NotServing, "{fault}");
     })
     .await;
     let mut world = Arc::into_inner(world).expect("the writers are done");
@@ -269,5 +269,66 @@ async fn h21_c4_a_disk_that_is_full_ends_the_service_and_room_brings_it_back() {
     assert!(again.as_ref().is_err_and(|log| log.contains("No space left") && log.contains("Make room")), "a full disk: {again:?}");
     disk.make_room();
     world.restart(|_| ());
+    record::check(&Arc::new(world), writers, true).await;
+}
+
+/// The bytes of the backup that a stream ends with; none: it ends with an error.
+async fn received(mut backup: tonic::Streaming<TakeBackupResponse>, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    loop {
+        match backup.message().await {
+            Ok(Some(piece)) => bytes.extend(piece.chunk),
+            Ok(None) => return Some(bytes),
+            Err(_) => return None,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c4_a_disk_that_fills_up_while_a_backup_is_taken_loses_nothing_and_no_half_backup_is_taken_for_a_whole_one() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let mut dice = Dice::new();
+    let world = Arc::new(World::own(disk.setup()).await);
+    let take = async |world: &World| {
+        let request = world.as_admin(TakeBackupRequest {}).await;
+        BackupServiceClient::new(world.channel.clone()).take_backup(request).await.expect("a backup is taken").into_inner()
+    };
+    let is_whole = |bytes: &[u8]| supos_auth::backup::check(bytes, |_, _| ()).is_ok();
+    let writers = record::writers(&world, 4, &mut dice).await;
+    let mut begun = None;
+    let writers = record::work(&world, writers, async |mut heard| {
+        for _ in 0..200 {
+            heard.recv().await.expect("an answer");
+        }
+        let mut backup = take(&world).await;
+        let first = backup.message().await.expect("a piece").expect("a piece");
+        disk.fill();
+        begun = Some((backup, first.chunk));
+        while heard.recv().await.is_some() {}
+    })
+    .await;
+    let (backup, first) = begun.expect("it was begun");
+    // All of it may have been on its way by then.
+    let taken = received(backup, first).await;
+    assert!(taken.is_none_or(|bytes| is_whole(&bytes)), "half a backup");
+    let mut world = Arc::into_inner(world).expect("the writers are done");
+    assert_eq!(world.ended().code(), Some(1));
+
+    // Nor does one that is to be on the full disk leave anything there.
+    let inside = |name: &str| disk.folder.path().join(name);
+    let backup = Command::new("nsenter")
+        .arg(format!("--mount=/proc/{}/ns/mnt", disk.holder.id()))
+        .arg(env!("CARGO_BIN_EXE_supos-auth"))
+        .args(["backup".into(), inside("backup.jsonl"), "--data-dir".into(), inside("data")])
+        .output()
+        .expect("nsenter can be run");
+    assert!(!backup.status.success() && String::from_utf8_lossy(&backup.stderr).contains("No space left"), "{backup:?}");
+    let left =
+        fs::read_dir(disk.at("")).expect("a folder").flatten().filter(|entry| entry.file_name().to_string_lossy().contains("backup"));
+    assert_eq!(left.count(), 0);
+
+    disk.make_room();
+    world.restart(|_| ());
+    let taken = received(take(&world).await, Vec::new()).await.expect("a backup");
+    assert!(is_whole(&taken));
     record::check(&Arc::new(world), writers, true).await;
 }
