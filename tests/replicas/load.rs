@@ -204,3 +204,53 @@ async fn p12_calls_that_are_owed_are_made_though_the_service_that_makes_them_is_
     }
     victim.start_again(|_| {}).unwrap_or_else(|error| panic!("{error}"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "long: ten thousand calls, and a kill after each five hundred"]
+async fn p12_of_ten_thousand_calls_that_are_owed_none_is_lost_though_services_are_killed() {
+    const SESSIONS: usize = 10;
+    const EACH: usize = 1000;
+    let Some(mut replicas) = Replicas::start(2).await else { return };
+    let mut victim = replicas.worlds.pop().expect("there are two");
+    let first = Arc::new(replicas.worlds.remove(0));
+    let sink = Sink::start(Manner::Status(200, None));
+    let app = first
+        .app_with(|app| {
+            app.redirect_uris = vec![sink.url("/callback")];
+            app.logout_uris = vec![sink.url("/logout")];
+        })
+        .await;
+    let mut makers = JoinSet::new();
+    for session in 0..SESSIONS {
+        let (first, redirect, logout) = (Arc::clone(&first), sink.url("/callback"), sink.url("/logout"));
+        let app = App { redirect, ..app.clone() };
+        makers.spawn(async move {
+            let (_, ticket) = first.signed_in().await;
+            for number in 0..EACH {
+                // Families that would be told alike are told once.
+                let app = App { logout: format!("{logout}?{session}-{number}"), ..app.clone() };
+                first.tokens(&app, &ticket).await;
+            }
+            ticket
+        });
+    }
+    for ticket in makers.join_all().await {
+        first.call(Via::Native, &Call::new(Op::SignOut).by(Who::ticket(&ticket))).await.ok();
+    }
+    let mut told = std::collections::HashMap::<String, String>::new();
+    let (mut calls, mut kills) = (0, 0);
+    while told.len() < SESSIONS * EACH {
+        let call = sink.next().await;
+        let id = claims(&call.token())["jti"].to_string();
+        let known = told.entry(call.target).or_insert_with(|| id.clone());
+        assert_eq!(*known, id, "a repeat has another jti");
+        calls += 1;
+        if calls / 500 > kills {
+            kills += 1;
+            tokio::task::block_in_place(|| victim.restart(crate::harness::Pair::kill));
+        }
+    }
+    println!("{calls} calls to {} addresses, {kills} kills", told.len());
+    let ids: std::collections::HashSet<_> = told.values().collect();
+    assert_eq!(ids.len(), told.len(), "two calls have one jti");
+}

@@ -1,6 +1,6 @@
 //! What is done at one service is so at every other one.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use supos_auth::grpc::pb::supos::auth::admin::v1::{AddSigningKeyRequest, DisableAppRequest, ListSigningKeysRequest};
 use tokio::task::JoinSet;
@@ -126,6 +126,57 @@ async fn p8_a_new_key_is_published_everywhere_before_it_signs_and_every_service_
     until("the other service publishes it", async || published(there).await.contains(&new)).await;
     let signing = signs_everywhere(&replicas, &app, &mut tokens, &new).await;
     assert_eq!(signing, HashSet::from([old.as_str().expect("a kid").to_owned(), new]), "a third key signs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "long: a hundred thousand tokens are looked at, and the keys change all the while"]
+async fn p8_of_a_hundred_thousand_tokens_looked_at_elsewhere_while_keys_change_none_has_a_key_that_is_not_known() {
+    const CALLERS: usize = 12;
+    const EACH: usize = 100_000 / CALLERS + 1;
+    if !is_wanted() {
+        return;
+    }
+    let url = PostgresServer::shared().database();
+    let replicas = Arc::new(Replicas::at(3, |_| url.clone(), |_, setup| setup.argument("--signing-key-lead", "10")).await);
+    let app = replicas.world(0).app().await;
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let (replicas, app) = (Arc::clone(&replicas), app.clone());
+        callers.spawn(async move {
+            let (_, ticket) = replicas.world(caller).signed_in().await;
+            let (mut tokens, mut kids) = (replicas.world(caller).tokens(&app, &ticket).await, HashSet::new());
+            for turn in 0..EACH {
+                if turn % 4 == 0 {
+                    let signs = replicas.world(caller + turn / 4);
+                    tokens = signs.call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(app.who())).await.tokens();
+                    kids.insert(jwt_part(&tokens.access, 0)["kid"].to_string());
+                }
+                // By the token itself: a signature of the app's would cost a step of the store.
+                let world = replicas.world(caller + turn);
+                let reply = world.call(Via::Native, &valid(&tokens.access).by(Who::bearer(&tokens.access))).await;
+                assert!(reply.valid(), "caller {caller}, turn {turn}: {}", reply.text);
+            }
+            kids
+        });
+    }
+    let mut kids = HashSet::new();
+    let rotating = tokio::spawn({
+        let replicas = Arc::clone(&replicas);
+        async move {
+            for turn in 0.. {
+                let world = replicas.world(turn);
+                let request = world.as_admin(AddSigningKeyRequest::default()).await;
+                world.signing_keys().add_signing_key(request).await.expect("a key can be added");
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
+        }
+    });
+    for of_caller in callers.join_all().await {
+        kids.extend(of_caller);
+    }
+    rotating.abort();
+    println!("{} tokens were looked at, signed with {} keys", CALLERS * EACH, kids.len());
+    assert!(kids.len() >= 3, "the keys have not changed: {kids:?}");
 }
 
 /// Refreshes at one service after the other until each signs with this key, and gives all keys that have signed meanwhile. Every service
