@@ -147,10 +147,6 @@ fn it_is_not_looked_again_soon_after_copying_has_failed_however_much_is_written(
     assert!(!looked(true).is_old(u64::MAX));
 }
 
-const FOLDER: &str = "SUPOS_AUTH_TEST_COMPACTED_FOLDER";
-const FIRST: &str = "SUPOS_AUTH_TEST_FIRST_USER";
-
-/// What the next test kills: makes users and says so, and moves to new files again and again.
 #[tokio::test]
 async fn new_files_whose_old_ones_could_not_be_removed_are_measured_and_get_their_name_the_next_time() {
     let folder = tempfile::tempdir().unwrap();
@@ -168,6 +164,10 @@ async fn new_files_whose_old_ones_could_not_be_removed_are_measured_and_get_thei
     assert!(SledStore::open(folder.path()).unwrap().user_named("user-99").await.unwrap().is_some());
 }
 
+const FOLDER: &str = "SUPOS_AUTH_TEST_COMPACTED_FOLDER";
+const FIRST: &str = "SUPOS_AUTH_TEST_FIRST_USER";
+
+/// What the next test kills: makes users and says so, and moves to new files again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 #[ignore = "run by a_kill_while_moving_to_new_files_loses_nothing, in a process of its own"]
 async fn moves_until_it_is_killed() {
