@@ -26,10 +26,16 @@ pub(super) fn make_private_folder(path: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
+/// How a key is made.
+const MAKE_ONE: &str = "make one with `head -c 32 /dev/urandom > FILE && chmod 600 FILE`";
+
 /// Reads a master key: exactly 32 bytes.
 pub(super) fn read(path: &Path) -> Result<MasterKey, StartError> {
     let cannot = |error| format!("cannot read the master key {}: {error}", path.display());
-    let mut file = File::open(path).map_err(cannot)?;
+    let mut file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => format!("{}. Put back the one that the store was made with; for a new store: {MAKE_ONE}", cannot(error)),
+        _ => cannot(error),
+    })?;
     let mode = file.metadata().map_err(cannot)?.permissions().mode();
     if mode & 0o007 != 0 {
         tracing::warn!(file = %path.display(), "everybody on this machine can read the master key: chmod 600 it");
@@ -37,11 +43,7 @@ pub(super) fn read(path: &Path) -> Result<MasterKey, StartError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MasterKey::LENGTH + 1));
     Read::by_ref(&mut file).take(MasterKey::LENGTH as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
     let bytes: [u8; MasterKey::LENGTH] = bytes.as_slice().try_into().map_err(|_| {
-        format!(
-            "the master key {} has to have exactly {} bytes: make one with `head -c 32 /dev/urandom > FILE && chmod 600 FILE`",
-            path.display(),
-            MasterKey::LENGTH
-        )
+        format!("the master key {} has to have exactly {} bytes. For a new store: {MAKE_ONE}", path.display(), MasterKey::LENGTH)
     })?;
     Ok(MasterKey::new(bytes))
 }

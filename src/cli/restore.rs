@@ -14,7 +14,8 @@ use crate::{app, config::StoreArgs};
 
 pub(crate) const HELP: &str = "\
 The whole file is read and checked before anything is made. The store is there once all of it is
-on disk, and not before: a restore that was broken off leaves none, and is done anew.
+on disk, and not before: a restore that was broken off leaves none, and is done anew. In a
+database it leaves a part, which no service starts on: drop and create the database first.
 
 The MASTER KEY IS NOT IN THE BACKUP. Start the service with the key that the backed-up one had.
 

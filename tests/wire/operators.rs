@@ -253,7 +253,8 @@ fn without_a_master_key_the_service_says_how_to_make_one() {
     assert!(serve_refuses(&site, &[]).contains("head -c 32 /dev/urandom"));
     let short = site.write("short-key", "not 32 bytes");
     assert!(serve_refuses(&site, &["--master-key-file", &short]).contains("exactly 32 bytes"));
-    assert!(serve_refuses(&site, &["--master-key-file", "/nowhere"]).contains("/nowhere"));
+    let missing = serve_refuses(&site, &["--master-key-file", "/nowhere"]);
+    assert!(missing.contains("/nowhere") && missing.contains("Put back") && missing.contains("head -c 32 /dev/urandom"), "{missing}");
 }
 
 #[test]
