@@ -6,8 +6,6 @@
 //! Not every database that speaks PostgreSQL's language undoes what was made of tables together with the rest, so a step finds it good that
 //! something of it is there (`IF NOT EXISTS`).
 
-use std::borrow::Cow;
-
 use super::database::{Columns, Database, Failure, Txn, transact};
 use crate::core::Error;
 
@@ -50,11 +48,8 @@ pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
              migrated it, or a newer one"
         )));
     }
-    let sorts_by_bytes = is_cockroach(database).await?;
     for (version, sql) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > latest) {
-        // CockroachDB sorts every text so, and takes one that says so for a type of its own, which is equal to no text.
-        let sql = if sorts_by_bytes { Cow::Owned(sql.replace(BY_BYTES, "")) } else { Cow::Borrowed(sql) };
-        let applied = transact!(database.patient(), BEGIN, async |txn| apply(txn, version, &sql).await).await?;
+        let applied = transact!(database.patient(), BEGIN, async |txn| apply(txn, version, sql).await).await?;
         if applied {
             tracing::info!(version, "the tables of the database were migrated");
         }
@@ -67,8 +62,8 @@ async fn version(database: &Database) -> Result<i64, Error> {
     row.as_ref().map_or(Ok(0), |row| Columns::of(row).next())
 }
 
-async fn is_cockroach(database: &Database) -> Result<bool, Error> {
-    let row = database.query_opt("SELECT version()", &[]).await?;
+async fn is_cockroach(txn: &Txn<'_>) -> Result<bool, Failure> {
+    let row = txn.query_opt("SELECT version()", &[]).await?;
     let version: &str = row.as_ref().map_or(Ok(""), |row| Columns::of(row).next())?;
     Ok(version.starts_with("CockroachDB"))
 }
@@ -83,7 +78,9 @@ async fn apply(txn: &Txn<'_>, version: i64, sql: &str) -> Result<bool, Failure> 
     prepare(txn).await?;
     let noted = txn.execute("INSERT INTO schema_migrations (version) VALUES ($1) ON CONFLICT (version) DO NOTHING", &[&version]).await?;
     if noted == 1 {
-        txn.batch(sql).await?;
+        // CockroachDB sorts every text so, and takes one that says so for a type of its own, which is equal to no text.
+        let without = is_cockroach(txn).await?.then(|| sql.replace(BY_BYTES, ""));
+        txn.batch(without.as_deref().unwrap_or(sql)).await?;
     }
     Ok(noted == 1)
 }

@@ -21,7 +21,7 @@ use super::{
     STORE, SledStore,
     acknowledged::Acknowledged,
     batch::apply,
-    io_error, open_files, sync,
+    io_error, is_there, open_files, sync,
     txn::{Writes, unavailable},
     writer::{Files, Wrote},
 };
@@ -124,11 +124,6 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whether something is there. What the disk does not say is an error: the answer decides which files are in force.
-fn is_there(path: &Path) -> Result<bool, Error> {
-    path.try_exists().map_err(|error| io_error("cannot look for", path, &error))
-}
-
 /// Ends what was begun before: files that are whole take the place of the old ones, others go.
 pub(super) fn settle(folder: &Path) -> Result<(), Error> {
     let (store, next) = (folder.join(STORE), folder.join(NEXT));
@@ -205,7 +200,6 @@ struct Copy {
 
 impl Copy {
     fn begin(folder: &Path) -> Result<Self, Error> {
-        settle(folder)?;
         let path = folder.join(COPY);
         let db = open_files(&path)?;
         let log = path.join("db");
@@ -245,11 +239,9 @@ impl SledStore {
     /// Looks whether the files are much larger than they need to be, and copies what lives into new ones if they are.
     pub(super) async fn compact(&self) -> Result<Space, Error> {
         let mut looked = self.compaction.0.lock().await;
-        // Where the old files could not be removed at once the new ones do not have their name yet.
-        if is_there(&self.folder.join(NEXT))? {
-            let folder = self.folder.clone();
-            blocking(move || settle(&folder)).await?;
-        }
+        // Where the old files could not be removed at once the new ones do not have their name yet, and what is left of a copy is still there.
+        let folder = self.folder.clone();
+        blocking(move || settle(&folder)).await?;
         let bytes = size(&self.folder.join(STORE));
         let space = Space { bytes, given_back: None };
         let written = self.writer.written();

@@ -73,6 +73,11 @@ fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
     Error::StoreUnavailable(format!("{what} {}: {error}", path.display()))
 }
 
+/// Whether something is there. What the disk does not say is an error: the answer decides which files are in force.
+fn is_there(path: &Path) -> Result<bool, Error> {
+    path.try_exists().map_err(|error| io_error("cannot look for", path, &error))
+}
+
 /// Brings a file, or the names in a folder, to disk.
 fn sync(path: &Path) -> Result<(), Error> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|error| io_error("cannot sync", path, &error))
@@ -230,7 +235,7 @@ fn open_files(path: &Path) -> Result<sled::Db, Error> {
     // What this process had open here before may still be on its way to the disk. Only then does sled let go of its own lock, and it
     // does not wait for it.
     let log = path.join("db");
-    if log.try_exists().map_err(|error| io_error("cannot look for", &log, &error))? {
+    if is_there(&log)? {
         drop(lock(&log)?);
         readable::check(path)?;
     }
