@@ -48,7 +48,7 @@ pub(crate) struct ListArgs {
 pub(crate) struct RetireArgs {
     #[command(flatten)]
     admin: AdminArgs,
-    /// The key's id, as `key list` shows it.
+    /// The key's id, as `key list` shows it. Write `signingKeys/ID` for one that begins with a dash, as some that were made earlier do.
     kid: String,
 }
 

@@ -24,6 +24,14 @@ fn parse_hex(text: &str) -> Option<[u8; 16]> {
     u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
 }
 
+/// A new random name: 32 lower-case hexadecimal digits, which no command line takes for an option.
+///
+/// # Errors
+/// [`Error::Internal`] when the machine has no randomness to give.
+pub fn random_name() -> Result<String, Error> {
+    Ok(Hex(&random_bytes::<16>()?).to_string())
+}
+
 /// An app's id, which is its access key on the wire: 1 to 128 printable ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AppId(String);
@@ -44,7 +52,7 @@ impl AppId {
     /// # Errors
     /// [`Error::Internal`] when the machine has no randomness to give.
     pub fn random() -> Result<Self, Error> {
-        Ok(Self(Hex(&random_bytes::<16>()?).to_string()))
+        random_name().map(Self)
     }
 
     /// The id as text.

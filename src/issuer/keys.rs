@@ -15,10 +15,10 @@ use super::{Claims, Presented};
 use crate::core::{
     Error,
     clock::Timestamp,
-    ids::{AppId, FamilyId, UserId},
+    ids::{AppId, FamilyId, UserId, random_name},
     model::SigningKey,
     seal::Vault,
-    secret::{BearerHash, random_bytes},
+    secret::BearerHash,
 };
 
 /// What a key does at a moment.
@@ -45,7 +45,7 @@ pub fn generate(vault: &Vault, now: Timestamp, activates_in: Duration) -> Result
         .map_err(|_| Error::Internal("making a signing key failed".into()))?;
     // An uncompressed point: 4, x, y (SEC 1 section 2.3.3).
     let point: [u8; 65] = pair.public_key().as_ref().try_into().map_err(|_| Error::Internal("a public key has another length".into()))?;
-    let kid = URL_SAFE_NO_PAD.encode(random_bytes::<12>()?);
+    let kid = random_name()?;
     Ok(SigningKey {
         sealed: vault.seal(&purpose(&kid), private.as_ref())?,
         kid,

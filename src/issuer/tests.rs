@@ -99,3 +99,12 @@ fn a_token_that_is_known_ends_with_its_key() {
     issuer.set_keys(&[generate(&vault, NOW, Duration::ZERO).unwrap()], &vault).unwrap();
     assert!(issuer.read(token.expose()).is_none(), "no key is known that has signed it");
 }
+
+#[test]
+fn a_keys_id_can_be_typed_after_a_command() {
+    let vault = vault();
+    for _ in 0..500 {
+        let kid = generate(&vault, NOW, Duration::ZERO).unwrap().kid;
+        assert!(!kid.starts_with('-'), "`key retire {kid}` reads it as an option");
+    }
+}
