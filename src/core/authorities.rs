@@ -4,6 +4,7 @@
 pub mod calls;
 pub mod dance;
 mod profile;
+mod uses;
 
 use std::time::Duration;
 

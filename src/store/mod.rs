@@ -363,6 +363,9 @@ pub trait AuthorityStore {
 pub trait ReplayStore {
     /// Uses something up: gives true to exactly one caller, and false to all others for as long as it is remembered.
     async fn use_once(&self, using: OneUse) -> Result<bool, Error>;
+
+    /// Forgets that something was used, before its time: it works once more. What was never used is passed over.
+    async fn forget_use(&self, hash: &BearerHash) -> Result<(), Error>;
 }
 
 /// What apps still do that they should do no more.

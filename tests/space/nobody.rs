@@ -1,14 +1,15 @@
 //! What callers without a credential can fill the store with.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use supos_auth::core::model::Authority;
 
 use crate::{
-    authorities::{Browser, Fake, Says, registered},
-    harness::{Call, Op, Setup, Via, Who, World},
+    authorities::{Browser, Fake, Says, registered, ticket},
+    harness::{Call, Case, Op, Setup, Via, Who, World},
     leftovers::keys,
 };
 
@@ -18,9 +19,13 @@ const CALLERS: usize = 16;
 /// The most records that such callers may leave, however often they call.
 const MOST: usize = 1000;
 
+fn no_code() -> Says {
+    Says::status("400 Bad Request", r#"{"error": "invalid_grant"}"#)
+}
+
 /// An authority that gives no code, and a browser that begins to sign in at it.
 struct Elsewhere {
-    _fake: Fake,
+    fake: Fake,
     authority: Authority,
     browser: Browser,
 }
@@ -28,9 +33,9 @@ struct Elsewhere {
 impl Elsewhere {
     async fn of(world: &World) -> Self {
         let fake = Fake::of("subject", "nobody").await;
-        fake.token_says(Says::status("400 Bad Request", r#"{"error": "invalid_grant"}"#));
+        fake.token_says(no_code());
         let authority = registered(world, &fake, |_| {}).await;
-        Self { _fake: fake, authority, browser: Browser::of(world).await }
+        Self { fake, authority, browser: Browser::of(world).await }
     }
 
     /// Comes back with nothing that the authority has said.
@@ -132,6 +137,54 @@ async fn d9_sign_ins_at_an_authority_that_come_to_nothing_leave_no_more_records_
     // Each is a record, and one that says when it goes. One more failure is free every ten seconds, and these took some.
     let left = records(&world).saturating_sub(before);
     assert!((2 * FREE..4 * FREE).contains(&left), "{left} records");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d9_sign_ins_that_come_to_nothing_leave_no_more_records_from_many_addresses_and_every_good_one_stays_used_up() {
+    const KEPT: usize = 256;
+    const GONE: usize = 30;
+    let mut world = World::own(Setup { trusted_hops: 1, ..Setup::default() }).await;
+    let user = world.user().await;
+    let Elsewhere { fake, authority, browser } = Elsewhere::of(&world).await;
+    world.terminate();
+    let before = records(&world);
+    world.restart(|_| ());
+    let back = |world: &World, round: usize| {
+        browser.begins(world, &authority).back().header("x-forwarded-for", &format!("198.18.{}.{}", round / 200, round % 200))
+    };
+
+    // A caller who does not wait for the answer is counted like the others.
+    fake.token_says(Says::Nothing);
+    for round in 0..GONE {
+        let call = back(&world, round);
+        let asked = async {
+            while fake.asked().len() <= round {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            reply = world.call(Via::Envoy, &call) => panic!("the authority says nothing: {}", reply.text),
+            () = asked => {}
+        }
+    }
+    fake.user_says(Says::json(&json!({"sub": "somebody", "preferred_username": user.name})));
+    fake.token_says(Says::json(&json!({"access_token": "upstream-token", "token_type": "Bearer"})));
+    let good = back(&world, GONE);
+    ticket(&world, &world.call(Via::Envoy, &good).await);
+    fake.token_says(no_code());
+    let mut last = good.clone();
+    for round in GONE + 1..GONE + KEPT + 50 {
+        last = back(&world, round);
+        world.call(Via::Envoy, &last).await.refused(Case::TokenCall);
+    }
+    for used in [&good, &last] {
+        world.call(Via::Envoy, used).await.refused(Case::Parameter);
+    }
+    world.terminate();
+    let after = keys(&world.data());
+    let left = after.values().sum::<usize>().saturating_sub(before);
+    // Each is a record, and one that says when it goes; whoever is signed in has left some, too.
+    assert!((2 * KEPT..2 * KEPT + 20).contains(&left), "{left} records: {after:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -98,6 +98,8 @@ faults! {
     DeletedAppComesBack caught by a_deleted_app_takes_its_codes_and_families_with_it,
     /// What was used is not used up.
     UsedTwice caught by what_was_used_stays_used_for_as_long_as_was_said,
+    /// What is forgotten stays used up.
+    UseIsKept caught by what_was_used_works_again_once_that_is_forgotten,
     /// What was used is used up once the first is answered.
     UseIsRaced caught by something_used_up_by_many_at_once_is_given_to_one,
     /// A step is done by what was used before, and uses nothing up.
@@ -510,6 +512,10 @@ impl ReplayStore for BrokenStore {
         let first = self.good.use_once(using).await?;
         self.seen(|seen| seen.burnt.insert(using.hash));
         Ok(first || self.has(Fault::UsedTwice) || (self.has(Fault::UseIsRaced) && !was_used))
+    }
+
+    async fn forget_use(&self, hash: &BearerHash) -> Result<(), Error> {
+        if self.has(Fault::UseIsKept) { Ok(()) } else { self.good.forget_use(hash).await }
     }
 }
 

@@ -119,6 +119,7 @@ suite! {
     }
     upkeep {
         what_was_used_stays_used_for_as_long_as_was_said,
+        what_was_used_works_again_once_that_is_forgotten,
         a_signing_key_is_retired_and_forgotten,
         a_store_knows_what_it_was_made_for,
         a_purge_takes_what_has_ended_in_small_batches_and_nothing_that_lives,

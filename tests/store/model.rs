@@ -295,6 +295,10 @@ impl Model {
         is_new
     }
 
+    pub(crate) fn forget_use(&mut self, hash: BearerHash) {
+        self.used.retain(|(used, _)| *used != hash);
+    }
+
     /// Purges between this moment and the next one, and gives the moment.
     pub(crate) fn purge(&mut self) -> Timestamp {
         let now = self.now;

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
+use super::uses::Uses;
 use crate::core::{Error, secret::Secret};
 
 /// How many sign-ins may wait for authorities at a time. A slow one must not use up what others need.
@@ -48,11 +49,12 @@ pub trait AuthorityClient: fmt::Debug + Send + Sync {
 pub struct Calls {
     client: OnceLock<Box<dyn AuthorityClient>>,
     places: Arc<Semaphore>,
+    pub(super) uses: Arc<Uses>,
 }
 
 impl Default for Calls {
     fn default() -> Self {
-        Self { client: OnceLock::new(), places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { client: OnceLock::new(), places: Arc::new(Semaphore::new(AT_ONCE)), uses: Arc::default() }
     }
 }
 

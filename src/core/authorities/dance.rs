@@ -182,11 +182,11 @@ impl Core {
         let _place = self.authority_calls.place()?;
         // Anybody can begin, and come back with a code that he has made up: each would leave a record, and a call to the authority.
         let counted = self.throttle.arrival(&callback.source).await?;
-        if !self.store.use_once(OneUse { hash: BearerHash::of_sign_in(&state.verifier), until: state.expires_at }).await? {
-            return Err(Error::StateRefused);
-        }
+        let using = OneUse { hash: BearerHash::of_sign_in(&state.verifier), until: state.expires_at };
+        let used = self.authority_calls.uses.use_up(Arc::clone(&self.store), using, self.now()).await?.ok_or(Error::StateRefused)?;
         let profile = self.ask_authority(&authority, code, &state.verifier).await?;
         let opened = self.open_for(&authority, profile, callback.source).await?;
+        used.for_good();
         // The session is there: he must not be told that it is not.
         if let Err(error) = self.throttle.has_arrived(counted).await {
             tracing::warn!("a sign-in at an authority stays counted as one that came to nothing: {error}");

@@ -265,6 +265,10 @@ impl ReplayStore for PostgresStore {
         let sql = "INSERT INTO used_up (hash, kept_until) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING RETURNING 1";
         Ok(self.database.query_opt(sql, &[&using.hash, &using.until]).await?.is_some())
     }
+
+    async fn forget_use(&self, hash: &BearerHash) -> Result<(), Error> {
+        self.database.query_opt("DELETE FROM used_up WHERE hash = $1", &[hash]).await.map(|_| ())
+    }
 }
 
 #[async_trait]

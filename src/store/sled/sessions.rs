@@ -309,6 +309,18 @@ impl ReplayStore for SledStore {
     async fn use_once(&self, using: OneUse) -> Result<bool, Error> {
         self.run(move |txn| use_up(txn, using)).await
     }
+
+    async fn forget_use(&self, hash: &BearerHash) -> Result<(), Error> {
+        let at = keys::used(hash);
+        self.run(move |txn| {
+            if let Some(until) = txn.get::<Timestamp>(&at)? {
+                txn.remove(&keys::expiry(until, &at));
+                txn.remove(&at);
+            }
+            Ok(())
+        })
+        .await
+    }
 }
 
 #[async_trait]

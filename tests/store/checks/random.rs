@@ -57,6 +57,7 @@ enum Step {
     Exchange { session: Index, app: u8, place: usize, using: Using },
     Refresh { family: Index, behind: u32, by: By, using: Using },
     UseOnce(u8, u64),
+    ForgetUse(u8),
     Settle(Index),
     Purge,
 }
@@ -115,6 +116,7 @@ fn step() -> impl Strategy<Value = Step> {
         30 => (index(), prop_oneof![6 => Just(1_u32), 5 => Just(2), 2 => Just(3), 1 => Just(0)], by, using())
             .prop_map(|(family, behind, by, using)| Step::Refresh { family, behind, by, using }),
         3 => once().prop_map(|(what, until)| Step::UseOnce(what, until)),
+        1 => once().prop_map(|(what, _)| Step::ForgetUse(what)),
         3 => index().prop_map(Step::Settle),
         5 => Just(Step::Purge),
     ]
@@ -306,6 +308,11 @@ impl Pair {
                 let using = self.one_use((what, after));
                 let first = self.model.use_once(using);
                 assert_eq!(self.store.use_once(using).await.unwrap(), first);
+            }
+            Step::ForgetUse(what) => {
+                let hash = self.one_use((what, 0)).hash;
+                self.model.forget_use(hash);
+                self.store.forget_use(&hash).await.unwrap();
             }
             Step::Settle(index) => {
                 let owed = self.store.logouts(false, None, None, 1000).await.unwrap();

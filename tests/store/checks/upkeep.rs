@@ -26,6 +26,22 @@ pub(crate) async fn what_was_used_stays_used_for_as_long_as_was_said(db: Db) {
     assert_eq!(store.use_once(OneUse { hash, until: at(40) }).await, Ok(true), "a purge left it behind");
 }
 
+pub(crate) async fn what_was_used_works_again_once_that_is_forgotten(db: Db) {
+    let store = db.open().await;
+    let (hash, other, never) = (new_hash(), new_hash(), new_hash());
+    for hash in [hash, other] {
+        assert_eq!(store.use_once(OneUse { hash, until: at(10) }).await, Ok(true));
+    }
+    for hash in [hash, never, hash] {
+        assert_eq!(store.forget_use(&hash).await, Ok(()));
+    }
+    assert_eq!(store.use_once(OneUse { hash: other, until: at(10) }).await, Ok(false), "another value is forgotten");
+    assert_eq!(store.use_once(OneUse { hash, until: at(30) }).await, Ok(true));
+    purge(&store, at(20)).await;
+    assert_eq!(store.use_once(OneUse { hash, until: at(30) }).await, Ok(false), "a purge took it at the time that it had before");
+    assert_eq!(store.use_once(OneUse { hash: never, until: at(30) }).await, Ok(true));
+}
+
 pub(crate) fn key(kid: &str, activates_at: Timestamp) -> SigningKey {
     SigningKey {
         kid: kid.to_owned(),
