@@ -15,7 +15,7 @@ use crate::{
 /// The service alone, for calls over gRPC, which issues what another start of it takes, wherever that listens. A refresh token that was replaced gives its successor for longer than a restart takes.
 pub(crate) fn setup() -> Setup {
     let public_url = Some("http://auth.invalid".to_owned());
-    Setup { alone: true, public_url, ..Setup::default() }.argument("--refresh-grace", "300")
+    Setup { alone: true, public_url, ..Setup::default() }.argument("--refresh-grace", "300").argument("--disk-timeout", "4")
 }
 
 pub(crate) fn kill(process: u32) {

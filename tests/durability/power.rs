@@ -4,7 +4,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use supos_auth::{
@@ -140,11 +140,24 @@ const fn unsynced(cut: u64) -> Unsynced {
     if cut.is_multiple_of(2) { Unsynced::Lost } else { Unsynced::Torn }
 }
 
+/// Whether what was recorded then can be held against a store no more: a refresh that was not answered is tried again, which a service lets
+/// for five minutes.
+fn is_too_old(recorded: Instant, cuts: u64) -> bool {
+    let is_too_old = recorded.elapsed() > Duration::from_mins(4);
+    if is_too_old {
+        println!("this machine is too slow for more than {cuts} power cuts of one past");
+    }
+    is_too_old
+}
+
 async fn nothing_is_lost(answers: usize, cuts: u64) {
     let mut dice = Dice::new();
     let past = past(answers, &mut dice).await;
-    let moments = past.moments();
+    let (moments, recorded) = (past.moments(), Instant::now());
     for cut in 0..cuts {
+        if is_too_old(recorded, cut) {
+            break;
+        }
         let moment = *dice.pick(&moments).expect("something was written");
         holds(&past, moment, unsynced(cut), None, &mut dice).await.unwrap_or_else(|error| panic!("{error}"));
     }
@@ -153,7 +166,11 @@ async fn nothing_is_lost(answers: usize, cuts: u64) {
 async fn nothing_is_lost_by_a_move(answers: usize, cuts: u64) {
     let mut dice = Dice::new();
     let past = past_with_a_move(answers, &mut dice).await;
+    let recorded = Instant::now();
     for cut in 0..cuts {
+        if is_too_old(recorded, cut) {
+            break;
+        }
         let moment = past.moment(cut, &(past.begin..u64::MAX), &mut dice);
         holds(&past, moment, unsynced(cut), None, &mut dice).await.unwrap_or_else(|error| panic!("{error}"));
     }
@@ -180,7 +197,6 @@ async fn h17_c3_nothing_that_was_answered_is_lost_when_the_power_goes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: 500 cuts"]
 async fn h17_c3_nothing_is_lost_at_hundreds_of_power_cuts() {
-    // A refresh that was not answered is tried again, which a service lets for five minutes: nothing is cut for longer.
     for _ in 0..rounds(10) {
         nothing_is_lost(500, 50).await;
     }

@@ -105,7 +105,9 @@ async fn no_connection_that_was_there_when_a_server_took_no_writes_is_used_again
     let family = scene.family(at(1)).await;
     let holder = std::thread::spawn({
         let (server, name) = (Arc::clone(&server), name(&url).to_owned());
-        move || server.psql(&name, "BEGIN; LOCK TABLE families IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(2); COMMIT")
+        move || {
+            server.try_psql(&name, "BEGIN; LOCK TABLE families IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)").expect_err("it was ended")
+        }
     });
     // Somebody who only reads has a connection in use while the others are closed.
     let reader = tokio::spawn({
@@ -129,6 +131,7 @@ async fn no_connection_that_was_there_when_a_server_took_no_writes_is_used_again
     while !is_unavailable(&scene.store.probe().await) {}
     // He may have had to wait too long for what he reads.
     drop(reader.await.unwrap());
+    server.psql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
     holder.join().unwrap();
     set(&server, "default_transaction_read_only = off");
     until_it_goes_well(async || scene.store.use_once(OneUse { hash: new_hash(), until: at(9) }).await).await;

@@ -25,16 +25,22 @@ use crate::{
     scene::{GRACE, Scene, at},
 };
 
-/// Has somebody else hold what a statement locks for so many seconds, and returns once he does.
-pub(crate) async fn hold(server: &'static PostgresServer, url: &str, lock: &str, seconds: f64, end: &str) -> JoinHandle<()> {
+/// A statement that ends once somebody waits for a lock.
+const UNTIL_SOMEBODY_WAITS: &str = "DO $$ BEGIN \
+    WHILE NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock') LOOP \
+    PERFORM pg_sleep(0.1); PERFORM pg_stat_clear_snapshot(); END LOOP; END $$";
+
+/// Has somebody else hold what a statement locks while another one goes on, which sleeps, and returns once he does.
+pub(crate) async fn hold(server: &'static PostgresServer, url: &str, lock: &str, meanwhile: &str, end: &str) -> JoinHandle<()> {
     let name = name(url).to_owned();
-    let sql = format!("BEGIN; {lock}; SELECT pg_sleep({seconds}); {end}");
+    let sql = format!("BEGIN; {lock}; {meanwhile}; {end}");
     let holder = spawn({
         let name = name.clone();
         move || drop(server.psql(&name, &sql))
     });
     let sleeps = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
     while server.psql(&name, sleeps) == "0" {
+        assert!(!holder.is_finished(), "nobody has seen him hold it");
         sleep(Duration::from_millis(20)).await;
     }
     holder
@@ -49,7 +55,7 @@ async fn a_database_whose_callers_take_all_connections_is_well() {
     let url = server.database();
     let scene = Arc::new(Scene::new(&address(&url)).await);
     let family = scene.family(at(1)).await;
-    let holder = hold(server, &url, "SELECT 1 FROM sessions FOR UPDATE", 4.0, "COMMIT").await;
+    let holder = hold(server, &url, "SELECT 1 FROM sessions FOR UPDATE", "SELECT pg_sleep(4)", "COMMIT").await;
     let mut callers = JoinSet::new();
     for _ in 0..60 {
         let scene = Arc::clone(&scene);
@@ -74,7 +80,7 @@ async fn nobody_waits_long_for_a_row_that_somebody_else_holds_nor_for_one_that_h
     let scene = Scene::new(&address(&url)).await;
     let family = scene.family(at(1)).await;
     scene.rotate(family, 0, at(2)).await.unwrap();
-    let holder = hold(server, &url, "SELECT 1 FROM sessions FOR UPDATE", 6.0, "COMMIT").await;
+    let holder = hold(server, &url, "SELECT 1 FROM sessions FOR UPDATE", "SELECT pg_sleep(6)", "COMMIT").await;
     // Who asks twice at once is told the same again, and the session was kept alive just now.
     assert_eq!(scene.rotate(family, 0, at(2)).await.unwrap().family.generation, 1);
     let began = Instant::now();
@@ -99,7 +105,7 @@ async fn a_step_that_waits_in_a_circle_is_undone_and_run_again() {
     counts.count(&failures).await.unwrap();
     // Each has one of them and wants the other's. It is the service that has waited longer, and is undone.
     let locked = |which: &str| format!("UPDATE counts SET until = until WHERE place = (SELECT {which}(place) FROM counts)");
-    let holder = hold(server, &url, &locked("MAX"), 0.5, &format!("{}; COMMIT", locked("MIN"))).await;
+    let holder = hold(server, &url, &locked("MAX"), UNTIL_SOMEBODY_WAITS, &format!("{}; COMMIT", locked("MIN"))).await;
     assert_eq!(counts.count(&failures).await, Ok(()));
     holder.join().unwrap();
     let left = counts.left(&[failures[0].place, failures[1].place]).await.unwrap();

@@ -24,7 +24,7 @@ use std::{
 /// The password of the database's user. Nothing that the service writes or says may have it in it.
 pub(crate) const PASSWORD: &str = "database-password-of-the-tests";
 /// How long the server may take to start or stop.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Starts the server and waits for a line that names the signal to stop it with. The end of the input without one means that the tests
 /// are gone: then nothing of the server stays, and of its folder neither.
@@ -179,7 +179,15 @@ impl PostgresServer {
         let _ = fs::remove_file(self.folder.join("log"));
         let mut command = own(&program("postgres"));
         command.arg("-D").arg(self.folder.join("data")).arg("-k").arg(&self.folder).args(["-p", &self.port.to_string()]);
-        let usual = [("listen_addresses", "127.0.0.1"), ("max_connections", "200"), ("shared_buffers", "32MB"), ("lc_messages", "C")];
+        // The tests end processes, and never the machine: what was written is there.
+        let usual = [
+            ("fsync", "off"),
+            ("full_page_writes", "off"),
+            ("listen_addresses", "127.0.0.1"),
+            ("max_connections", "200"),
+            ("shared_buffers", "32MB"),
+            ("lc_messages", "C"),
+        ];
         for (name, value) in usual.into_iter().chain(self.settings.iter().map(|(name, value)| (*name, value.as_str()))) {
             command.arg("-c").arg(format!("{name}={value}"));
         }

@@ -24,7 +24,7 @@ async fn pair() -> (PostgresServer, PostgresServer, Replicas, String) {
     let hosts = format!("127.0.0.1:{},127.0.0.1:{}", primary.port(), standby.port());
     let url = format!("postgres://postgres:{PASSWORD}@{hosts}/{name}?sslmode=disable");
     // A call may have to be asked again for as long as a failover takes.
-    let replicas = Replicas::at(2, |_| url.clone(), |_, setup| setup.argument("--refresh-grace", "60")).await;
+    let replicas = Replicas::at(2, |_| url.clone(), |_, setup| setup).await;
     (primary, standby, replicas, name)
 }
 

@@ -1,11 +1,14 @@
 //! Failures are counted by all services together.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::task::JoinSet;
 
 use crate::{
-    harness::{App, Call, Op, Reply, User, Via, unique, valid},
+    harness::{App, Call, Op, Reply, User, Via, is_about, unique, valid},
     postgres_server::{PostgresServer, is_wanted},
     stage::{Replicas, is_unavailable, until},
 };
@@ -14,6 +17,10 @@ use crate::{
 const NAME: usize = 10;
 const ADDRESS: usize = 20;
 const GOOD_ADDRESS: usize = 60;
+/// How often one more is free for a name, for an address or an app, and for a good address.
+const ONE_MORE_NAME: Duration = Duration::from_mins(5);
+const ONE_MORE: Duration = Duration::from_secs(10);
+const ONE_MORE_GOOD: Duration = Duration::from_secs(1);
 /// How many call at once.
 const AT_ONCE: usize = 24;
 
@@ -55,7 +62,15 @@ async fn looked_at(replicas: &Arc<Replicas>, calls: impl Iterator<Item = Call>) 
     loop {
         if let Some(call) = calls.next() {
             let replicas = Arc::clone(replicas);
-            callers.spawn(async move { replicas.world(0).call(Via::Envoy, &call).await });
+            callers.spawn(async move {
+                loop {
+                    // A row that many wait for may be busy for too long. Then nothing is counted.
+                    let reply = replicas.world(0).call(Via::Envoy, &call).await;
+                    if !is_unavailable(&reply) {
+                        return reply;
+                    }
+                }
+            });
             if callers.len() < AT_ONCE {
                 continue;
             }
@@ -69,27 +84,24 @@ async fn looked_at(replicas: &Arc<Replicas>, calls: impl Iterator<Item = Call>) 
     }
 }
 
-/// One service allows so many, and a little time passes meanwhile.
-fn is_about(free: usize, looked_at: usize) -> bool {
-    (free..=free + free / 10).contains(&looked_at)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p10_three_services_let_no_more_wrong_passwords_pass_than_one_and_a_lock_shows_at_each_at_once() {
     let Some((replicas, _)) = low(3).await else { return };
     let user = replicas.world(1).user().await;
     for name in [&user.name, &unique("nobody")] {
+        let begun = Instant::now();
         let calls = (0..6 * NAME).map(|n| sign_in(name, "wrong password", &format!("192.0.2.{n}")));
         let looked_at = looked_at(&replicas, calls).await;
-        assert!(is_about(NAME, looked_at), "{looked_at} for a name");
+        assert!(is_about(NAME, looked_at, ONE_MORE_NAME, begun), "{looked_at} for a name");
     }
     // The right one is not looked at either, whatever service it comes to.
     for world in &replicas.worlds {
         assert!(is_limited(&world.call(Via::Native, &right(&user, "")).await));
     }
+    let begun = Instant::now();
     let calls = (0..6 * ADDRESS).map(|n| sign_in(&unique(&format!("n{n}")), "wrong password", "198.51.100.1"));
     let looked_at = looked_at(&replicas, calls).await;
-    assert!(is_about(ADDRESS, looked_at), "{looked_at} from an address");
+    assert!(is_about(ADDRESS, looked_at, ONE_MORE, begun), "{looked_at} from an address");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,13 +110,15 @@ async fn p10_three_services_let_no_more_wrong_signatures_pass_than_one() {
     let app = replicas.world(0).app().await;
     let wrong = |ak: &str| App { id: ak.to_owned(), secret: "wrong".into(), ..app.clone() };
     for ak in [&app.id, &unique("nobody")] {
+        let begun = Instant::now();
         let calls = (0..4 * ADDRESS).map(|n| valid("x").by(wrong(ak).who()).header("x-forwarded-for", &format!("192.0.2.{n}")));
         let looked_at = looked_at(&replicas, calls).await;
-        assert!(is_about(ADDRESS, looked_at), "{looked_at} of an app");
+        assert!(is_about(ADDRESS, looked_at, ONE_MORE, begun), "{looked_at} of an app");
     }
+    let begun = Instant::now();
     let calls = (0..4 * ADDRESS).map(|n| valid("x").by(wrong(&unique(&format!("n{n}"))).who()).header("x-forwarded-for", "198.51.100.1"));
     let looked_at = looked_at(&replicas, calls).await;
-    assert!(is_about(ADDRESS, looked_at), "{looked_at} from an address");
+    assert!(is_about(ADDRESS, looked_at, ONE_MORE, begun), "{looked_at} from an address");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,17 +131,18 @@ async fn p10_where_a_user_is_known_to_one_service_he_is_known_to_all() {
         let name = user.name.clone();
         (from..from + 3 * NAME).map(move |n| sign_in(&name, "wrong password", &format!("198.51.100.{n}")))
     };
-    assert!(is_about(NAME, looked_at(&replicas, guesses(0)).await));
+    let begun = Instant::now();
+    assert!(is_about(NAME, looked_at(&replicas, guesses(0)).await, ONE_MORE_NAME, begun));
     // Envoy calls one service after the other: each is met at his address, and none lets a stranger in.
     for _ in 0..2 * replicas.worlds.len() {
         world.call(Via::Envoy, &right(&user, "192.0.2.1")).await.ok();
         assert!(is_limited(&world.call(Via::Envoy, &right(&user, "203.0.113.1")).await));
     }
     // The address has a high ceiling at all of them, and one for all.
+    let begun = Instant::now();
     let calls = (0..3 * GOOD_ADDRESS).map(|n| sign_in(&unique(&format!("n{n}")), "wrong password", "192.0.2.1"));
     let looked_at = looked_at(&replicas, calls).await;
-    // One comes back each second, and these took some.
-    assert!((GOOD_ADDRESS..GOOD_ADDRESS + 30).contains(&looked_at), "{looked_at}");
+    assert!(is_about(GOOD_ADDRESS, looked_at, ONE_MORE_GOOD, begun), "{looked_at}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,16 +166,17 @@ async fn d9_failures_leave_a_bounded_number_of_rows_for_each_address_and_none_on
     let rows = || PostgresServer::shared().psql(&database, "SELECT COUNT(*) FROM counts").parse::<usize>().expect("a number");
     let before = rows();
     let calls = (0..10 * ADDRESS).map(|n| sign_in(&unique(&format!("n{n}")), "wrong password", "198.51.100.1"));
-    looked_at(&replicas, calls).await;
+    let names = looked_at(&replicas, calls).await;
     let app = replicas.world(0).app().await;
     let calls = (0..10 * ADDRESS).map(|n| {
         let nobody = App { id: unique(&format!("n{n}")), secret: "wrong".into(), ..app.clone() };
         valid("x").by(nobody.who()).header("x-forwarded-for", "198.51.100.1")
     });
-    looked_at(&replicas, calls).await;
-    // Two for each name and one for each access key that was looked at, and one each for the address; some more came back meanwhile.
+    let keys = looked_at(&replicas, calls).await;
+    // Two for each name and one for each access key that was looked at, one each for the address, and notes of whoever made the app. Those of
+    // the keys are gone after ten seconds.
     let left = rows() - before;
-    assert!((3 * ADDRESS..=3 * (ADDRESS + ADDRESS / 10) + 4).contains(&left), "{left} rows");
+    assert!((2 * names..=2 * names + keys + 10).contains(&left), "{left} rows of {names} names and {keys} keys");
     PostgresServer::shared().psql(&database, "UPDATE counts SET until = 0");
     until("they are removed", async || rows() == 0).await;
 }

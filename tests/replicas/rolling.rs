@@ -29,7 +29,7 @@ async fn p13_services_are_replaced_and_the_tables_migrated_under_load_at_the_cos
     let server = PostgresServer::shared();
     let url = server.database();
     let name = url.rsplit('/').next().expect("the name of the database").to_owned();
-    let mut replicas = Replicas::at(4, |_| url.clone(), |_, setup| setup.argument("--refresh-grace", "60")).await;
+    let mut replicas = Replicas::at(4, |_| url.clone(), |_, setup| setup).await;
     // The first one has Envoy, and stays: it goes on as it began, on tables that become newer.
     let mut replaced = replicas.worlds.split_off(1);
     let first = Arc::new(replicas.worlds.remove(0));

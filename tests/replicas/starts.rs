@@ -55,11 +55,13 @@ async fn a_service_that_waits_for_anothers_migration_ends_when_it_is_told_to() {
     let url = server.database();
     let name = url.rsplit('/').next().expect("the name of the database");
     server.psql(name, "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())");
-    let migrates = "BEGIN; INSERT INTO schema_migrations (version) VALUES (1); SELECT pg_sleep(60)";
+    let migrates = "BEGIN; INSERT INTO schema_migrations (version) VALUES (1); SELECT pg_sleep(600)";
     let other = std::thread::spawn({
         let name = name.to_owned();
         move || server.try_psql(&name, migrates)
     });
+    let in_state = |state: &str| format!("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = '{name}' AND {state}");
+    until("the other one migrates", async || server.psql("postgres", &in_state("wait_event = 'PgSleep'")) == "1").await;
     let folder = tempfile::TempDir::with_prefix("supos-auth-replicas-").expect("a temporary folder");
     let text = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let (data, edge) = (text("data"), format!("unix:{}", text("edge.sock")));
@@ -68,8 +70,7 @@ async fn a_service_that_waits_for_anothers_migration_ends_when_it_is_told_to() {
     let environment = [("SUPOS_AUTH_STORE".to_owned(), url.clone().into())];
     let program = env!("CARGO_BIN_EXE_supos-auth").as_ref();
     let service = Process::start(program, folder.path(), arguments.map(Into::into).into(), &environment, &Log::default());
-    let in_state = |state: &str| format!("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = '{name}' AND {state}");
-    until("it waits", async || server.psql("postgres", &in_state("wait_event_type = 'Lock'")) == "1").await;
+    until("the service waits", async || server.psql("postgres", &in_state("wait_event_type = 'Lock'")) == "1").await;
     assert!(tokio::task::block_in_place(|| service.terminate()).success());
     assert_eq!(server.psql("postgres", &in_state("wait_event = 'PgSleep'")), "1", "it has waited for the migration");
     server.psql("postgres", &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"));

@@ -123,7 +123,7 @@ async fn a64_a_state_works_once_in_its_own_browser_unchanged_and_for_ten_minutes
     let raced = join_all((0..16).map(|_| world.call(Via::Envoy, &back))).await;
     assert_eq!(raced.iter().filter(|reply| reply.is_ok()).count(), 1);
 
-    for (seconds, is_good) in [(598, true), (601, false)] {
+    for (seconds, is_good) in [(590, true), (601, false)] {
         let away = browser.begins(&world, &authority);
         world.step(seconds);
         assert_eq!(world.call(Via::Envoy, &away.back()).await.is_ok(), is_good, "after {seconds} s");

@@ -19,6 +19,7 @@ use supos_auth::{
     grpc::pb::supos::auth::admin::v1::{CreateIdentityProviderRequest, IdentityProvider},
     store::{Maintenance as _, sled::SledStore},
 };
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -214,15 +215,27 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A store made of a copy of another one's files. One that is written while it is copied may have to be copied again.
+fn copied(data: &Path) -> (TempDir, SledStore) {
+    let mut last = None;
+    for _ in 0..20 {
+        let folder = TempDir::new().expect("a folder");
+        copy(data, folder.path());
+        match SledStore::open(folder.path()) {
+            Ok(store) => return (folder, store),
+            Err(error) => last = Some(error),
+        }
+    }
+    panic!("no copy opens: {last:?}");
+}
+
 impl Browser {
     /// Reads the keys from a copy of what the service keeps.
     pub(super) async fn of(world: &World) -> Self {
-        let folder = tempfile::TempDir::new().expect("a folder");
-        copy(&world.data(), folder.path());
         let mut beside = world.data().into_os_string();
         beside.push(".master-key");
         let key: [u8; 32] = fs::read(beside).expect("the master key").try_into().expect("32 bytes");
-        let store = SledStore::open(folder.path()).expect("the copy opens");
+        let (_folder, store) = copied(&world.data());
         let identity = store.identity().await.expect("the store reads").expect("the store has a root key");
         Self { vault: Vault::open(&MasterKey::new(key), &identity.root).expect("the root key opens") }
     }

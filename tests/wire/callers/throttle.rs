@@ -10,12 +10,15 @@ use supos_auth::grpc::pb::supos::auth::admin::v1::ChangePasswordRequest;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::harness::{App, Call, Case, Op, Reply, Setup, Status, User, Via, Who, World, native, process::PATIENCE, unique, valid};
+use crate::harness::{App, Call, Case, Op, Reply, Setup, Status, User, Via, Who, World, is_about, native, unique, valid};
 
 /// As many failures as this are free in these tests.
 const NAME: usize = 5;
 const ADDRESS: usize = 8;
 const GOOD_ADDRESS: usize = 40;
+/// How often one more is free for an address, and for a good one.
+const ONE_MORE: Duration = Duration::from_secs(10);
+const ONE_MORE_GOOD: Duration = Duration::from_secs(1);
 
 /// A pair with low limits, behind one proxy, so that a test can say where a call comes from.
 fn low() -> Setup {
@@ -244,22 +247,28 @@ async fn a60_a_clock_that_is_set_back_makes_nobody_wait_longer() {
 async fn a60_an_address_is_limited_over_all_names_and_one_that_users_sign_in_from_has_a_high_ceiling() {
     let world = World::own(low()).await;
     let user = world.user().await;
-    let spray = async |address: &str| {
+    let spray = async |tries: usize, address: &str| {
         let mut looked_at = 0;
-        for n in 0..2 * GOOD_ADDRESS {
+        for n in 0..tries {
             let reply = world.call(Via::Envoy, &sign_in(&unique(&format!("n{n}")), "wrong", address)).await;
             looked_at += usize::from(!is_limited(&reply));
         }
         looked_at
     };
-    assert_eq!(spray("192.0.2.1").await, ADDRESS);
+    let begun = Instant::now();
+    let looked_at = spray(2 * ADDRESS, "192.0.2.1").await;
+    assert!(is_about(ADDRESS, looked_at, ONE_MORE, begun), "{looked_at}");
     world.call(Via::Envoy, &right(&user, "192.0.2.2")).await.ok();
-    // A moment passes while they come, and there is one more each second.
-    let looked_at = spray("192.0.2.2").await;
-    assert!((GOOD_ADDRESS..GOOD_ADDRESS + 10).contains(&looked_at), "{looked_at}");
-    assert_eq!(spray("2001:db8::1").await, ADDRESS);
-    assert_eq!(spray("2001:db8::ffff:2").await, 0, "the same /64");
-    assert_eq!(spray("2001:db8:0:1::1").await, ADDRESS);
+    let begun = Instant::now();
+    let looked_at = spray(2 * GOOD_ADDRESS, "192.0.2.2").await;
+    assert!(is_about(GOOD_ADDRESS, looked_at, ONE_MORE_GOOD, begun), "{looked_at}");
+    let begun = Instant::now();
+    let looked_at = spray(2 * ADDRESS, "2001:db8::1").await;
+    let neighbours = spray(2 * ADDRESS, "2001:db8::ffff:2").await;
+    assert!(is_about(ADDRESS, looked_at + neighbours, ONE_MORE, begun), "{looked_at}, and {neighbours} of the same /64");
+    let begun = Instant::now();
+    let looked_at = spray(2 * ADDRESS, "2001:db8:0:1::1").await;
+    assert!(is_about(ADDRESS, looked_at, ONE_MORE, begun), "{looked_at}");
     world.call(Via::Envoy, &right(&user, "192.0.2.2")).await.ok();
 }
 
@@ -267,7 +276,7 @@ async fn a60_an_address_is_limited_over_all_names_and_one_that_users_sign_in_fro
 async fn the_address_is_the_one_that_envoy_vouches_for() {
     // No proxy is trusted: whatever a client says, it is the peer.
     let world = World::own(Setup { trusted_hops: 0, ..low() }).await;
-    let mut looked_at = 0;
+    let (begun, mut looked_at) = (Instant::now(), 0);
     for n in 0..3 * ADDRESS {
         let call = sign_in(&unique("nobody"), "wrong", &format!("192.0.2.{n}"))
             .header("x-envoy-external-address", &format!("192.0.2.{n}"))
@@ -275,18 +284,18 @@ async fn the_address_is_the_one_that_envoy_vouches_for() {
             .header("forwarded", &format!("for=192.0.2.{n}"));
         looked_at += usize::from(!is_limited(&world.call(Via::Envoy, &call).await));
     }
-    assert_eq!(looked_at, ADDRESS);
+    assert!(is_about(ADDRESS, looked_at, ONE_MORE, begun), "{looked_at}");
     // Over gRPC it is the peer, too: the same one here.
     let call = sign_in(&unique("nobody"), "wrong", "192.0.2.1").header("x-envoy-external-address", "192.0.2.99");
     assert!(is_limited(&world.call(Via::Native, &call).await));
     // One proxy is trusted: the last entry is its word, and what the client wrote before it is not.
     let world = World::own(low()).await;
-    let mut looked_at = 0;
+    let (begun, mut looked_at) = (Instant::now(), 0);
     for n in 0..3 * ADDRESS {
         let call = sign_in(&unique("nobody"), "wrong", &format!("192.0.2.{n}, 198.51.100.1"));
         looked_at += usize::from(!is_limited(&world.call(Via::Envoy, &call).await));
     }
-    assert_eq!(looked_at, ADDRESS);
+    assert!(is_about(ADDRESS, looked_at, ONE_MORE, begun), "{looked_at}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -336,11 +345,11 @@ async fn a19_wrong_signatures_are_limited_and_an_apps_right_ones_are_not() {
     world.step(11);
     assert!(!world.call(Via::Envoy, &from(&demo, "203.0.113.1")).await.valid());
     // From then on that address is one that apps sign well from.
-    let mut looked_at = 0;
+    let (begun, mut looked_at) = (Instant::now(), 0);
     for _ in 0..2 * GOOD_ADDRESS {
         looked_at += usize::from(!is_limited(&world.call(Via::Envoy, &from(&wrong, "203.0.113.1")).await));
     }
-    assert!((GOOD_ADDRESS..GOOD_ADDRESS + 10).contains(&looked_at), "{looked_at}");
+    assert!(is_about(GOOD_ADDRESS, looked_at, ONE_MORE_GOOD, begun), "{looked_at}");
 }
 
 /// The memory that the service has now, in KiB.
@@ -390,7 +399,7 @@ async fn a_service_that_hashes_no_passwords_any_more_gives_their_memory_back() {
         world.signed_in().await;
         let most = memory(&world);
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < Duration::from_secs(20) {
             if memory(&world) + OF_ONE * 9 / 10 < most {
                 return;
             }

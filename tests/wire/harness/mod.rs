@@ -29,6 +29,12 @@ pub(crate) fn now() -> i64 {
     i64::try_from(since.as_secs()).expect("it is long before the end of time")
 }
 
+/// Whether as many tries were looked at as are free, and no more than have come back since: one each time `every` goes by.
+pub(crate) fn is_about(free: usize, looked_at: usize, every: std::time::Duration, since: std::time::Instant) -> bool {
+    let come_back = since.elapsed().as_millis() / every.as_millis();
+    (free..=free.saturating_add(usize::try_from(come_back).unwrap_or(usize::MAX))).contains(&looked_at)
+}
+
 /// A part of a JWT that nobody has checked: 0 is the header, 1 the claims.
 pub(crate) fn jwt_part(token: &str, part: usize) -> serde_json::Value {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};

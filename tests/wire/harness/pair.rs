@@ -170,10 +170,15 @@ impl Pair {
         self.await_readiness()
     }
 
-    /// Waits until a call gets through to the service.
+    /// Waits until the service is ready, and a call gets through to it.
     fn await_readiness(&mut self) -> Result<(), String> {
+        self.await_ok(self.listening.ops, "/readyz")?;
+        // In this order: Envoy may have asked it a moment before, and sends it nothing until it has asked again.
+        if self.setup.alone { Ok(()) } else { self.await_ok(self.http, "/oauth2/jwks") }
+    }
+
+    fn await_ok(&mut self, address: SocketAddr, target: &str) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
-        let (address, target) = if self.setup.alone { (self.listening.ops, "/readyz") } else { (self.http, "/oauth2/jwks") };
         loop {
             match raw::status_of(address, target) {
                 Some(200) => return Ok(()),
@@ -230,6 +235,8 @@ fn start_service(setup: &Setup, folder: &Path, http: SocketAddr, clock: Option<&
     for setting in ["SUPOS_AUTH_FAILURES_PER_ADDRESS", "SUPOS_AUTH_FAILURES_PER_GOOD_ADDRESS"] {
         environment.push((setting.to_owned(), "1000000".into()));
     }
+    // A disk that is busy with whatever else runs is not what they are about. Those that are say how long it may take.
+    environment.push(("SUPOS_AUTH_DISK_TIMEOUT".to_owned(), "60".into()));
 
     let mark = log.mark();
     let mut command = setup.under.clone();

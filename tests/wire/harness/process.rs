@@ -10,7 +10,7 @@ use std::{
 };
 
 /// How long a process may take to do what a test waits for. Generous: the machine may be busy with other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Starts a watchdog and then becomes the program. The watchdog reads what was the program's standard input: its end without
 /// a line before it means that the tests are gone, however they went; then nothing of the program stays, and of its folder (`$1`) neither.

@@ -115,7 +115,7 @@ async fn a6_a_code_lives_ten_minutes() {
     let (app, (_, ticket)) = (world.app().await, world.signed_in().await);
     for (op, via) in ways() {
         let code = world.code(&app, Who::ticket(&ticket)).await;
-        world.step(598);
+        world.step(590);
         world.call(via, &exchange(op, &app, &code)).await.ok();
         let code = world.code(&app, Who::ticket(&ticket)).await;
         world.step(601);
