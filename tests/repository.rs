@@ -23,6 +23,22 @@ fn locked() -> Vec<(String, [u32; 3])> {
         .collect()
 }
 
+/// `docker compose --profile postgres up` starts all there is.
+#[test]
+fn what_docker_compose_starts_can_stand_side_by_side() {
+    let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docker-compose.yml")).expect("docker-compose.yml is there");
+    let (_, services) = file.split_once("\nservices:\n").expect("it has services");
+    let services: Vec<&str> = services.split("\n\n").filter(|block| block.starts_with("  ") && !block.starts_with("   ")).collect();
+    assert_eq!(services.len(), 6, "{services:#?}");
+    // What one takes over of another is not among these lines, so each says its own.
+    for (what, number) in [("- 127.0.0.1:", 2), ("- --data-dir=", 3), ("- --edge-listen=", 3)] {
+        let lines = services.iter().flat_map(|service| service.lines()).filter_map(|line| line.trim().strip_prefix(what));
+        let said: Vec<&str> = lines.map(|rest| rest.split(" #").next().unwrap_or_default()).collect();
+        let different: std::collections::BTreeSet<&str> = said.iter().copied().collect();
+        assert_eq!((said.len(), different.len()), (number, number), "{what}: {said:?}");
+    }
+}
+
 #[test]
 fn h28_no_version_of_a_library_has_a_known_hole() {
     let locked = locked();
