@@ -247,6 +247,16 @@ async fn tables_of_a_newer_version_are_refused_with_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_not_every_name_fits_in_is_refused_with_what_to_do() {
+    if !is_wanted() {
+        return;
+    }
+    let url = PostgresServer::shared().database_with("ENCODING 'LATIN1' LOCALE 'C'");
+    let refused = PostgresStore::open(address(&url), 2).await.unwrap_err().to_string();
+    assert!(refused.contains("LATIN1") && refused.contains("ENCODING 'UTF8'"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_error_tells_the_password_of_the_database() {
     if !is_wanted() {
         return;
@@ -442,6 +452,12 @@ async fn failures_are_counted_in_the_database_as_they_are_in_memory() {
         assert!(!counts.note(his, every).await.unwrap() && counts.note(his, every).await.unwrap());
         let [none, noted] = left(4).await[..] else { panic!("two places") };
         assert!(none.is_zero() && noted > every / 2 && noted <= every, "{noted:?}");
+
+        // However many names there are, they have so many counts among them. A note is one party's own.
+        let twin = |place: Place| Place { number: place.number ^ 1 << 40, ..place };
+        counts.count(&[failure(4)]).await.unwrap();
+        let left = counts.left(&[failure(4).place, his].map(twin)).await.unwrap();
+        assert!(left[0] > every / 2 && left[1].is_zero(), "{left:?}");
     }
 }
 

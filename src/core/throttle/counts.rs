@@ -39,6 +39,9 @@ pub enum Kind {
     Source,
 }
 
+/// How many slots there are for each kind.
+pub(super) const SLOTS: usize = 1 << 15;
+
 impl Kind {
     /// How many there are.
     pub const NUMBER: usize = Self::Source as usize + 1;
@@ -57,6 +60,15 @@ pub struct Place {
     pub kind: Kind,
     /// Which one of this kind it is; another kind's is never the same.
     pub number: u64,
+}
+
+impl Place {
+    /// Where it is among all the slots that there are, of which two places may share one: no number of names and addresses takes more room.
+    /// Two that share one share a count; a note must never be taken for another.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        self.kind as usize * SLOTS + usize::try_from(self.number % SLOTS as u64).unwrap_or_default()
+    }
 }
 
 /// How often something may go wrong: so many times at once, and then once in a while. This is the generic cell rate algorithm: what is kept

@@ -8,14 +8,11 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::counts::{Counts, Failure, Kind, Place};
+use super::counts::{Counts, Failure, Kind, Place, SLOTS};
 use crate::core::{
     Error,
     clock::{Clock, Timestamp},
 };
-
-/// How many places there are for each kind. Two that share one share a count; a note takes it over, and is never taken for another.
-pub(super) const PLACES: usize = 1 << 15;
 
 /// The number of a place, and when its time runs out, in milliseconds.
 type Slot = (u64, u64);
@@ -40,8 +37,7 @@ impl fmt::Debug for Memory {
 
 impl Table {
     fn slot(&mut self, place: Place) -> &mut Slot {
-        let at = usize::try_from(place.number % PLACES as u64).unwrap_or_default();
-        &mut self.slots[place.kind as usize * PLACES + at]
+        &mut self.slots[place.slot()]
     }
 
     fn left(&mut self, place: Place, now: Timestamp) -> Duration {
@@ -58,7 +54,7 @@ impl Memory {
     /// Begins with nothing.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let table = Table { slots: vec![(0, 0); Kind::NUMBER * PLACES], seen: (Timestamp::default(), Duration::ZERO) };
+        let table = Table { slots: vec![(0, 0); Kind::NUMBER * SLOTS], seen: (Timestamp::default(), Duration::ZERO) };
         Self { clock, table: Mutex::new(table) }
     }
 

@@ -137,7 +137,7 @@ fn no_number_of_sign_ins_makes_a_strangers_address_a_users_own_or_a_good_one() {
     let (throttle, _) = throttle(3, 3, 100);
     let address = |n: u32| Source { address: Some(std::net::Ipv4Addr::from(n).into()), browser: None };
     // Every place of the tables is taken several times over.
-    for n in 0..10 * u32::try_from(memory::PLACES).unwrap() {
+    for n in 0..10 * u32::try_from(counts::SLOTS).unwrap() {
         let (here, n) = (address(n), n.to_string());
         now(throttle.was_right(&shown(&throttle, "insider", None, &here).unwrap())).unwrap();
         assert!(signature(&throttle, &n, &here, true, false).is_ok());

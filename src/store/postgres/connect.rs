@@ -77,6 +77,12 @@ impl Address {
     /// What is wrong with it, without quoting it: it holds a password.
     pub fn read(url: &Secret) -> Result<Self, String> {
         let (place, query) = url.expose().split_once('?').unwrap_or((url.expose(), ""));
+        // Whatever stands after the wrong one would be taken for a host, which is logged and asked of name servers.
+        if url.expose().matches('@').count() > usize::from(place.contains('@')) {
+            return Err(
+                "the URL of the database may have one @, before the host: in the password write @ as %40, ? as %3F and % as %25".into()
+            );
+        }
         let (mut mode, mut root_certificate, mut rest) = (None, None, Vec::new());
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -139,7 +145,8 @@ impl Address {
     }
 
     /// Where it is, in words without a secret.
-    pub(super) fn shown(&self) -> String {
+    #[must_use]
+    pub fn shown(&self) -> String {
         let shown = |config: &Config| {
             let port = config.get_ports().first().unwrap_or(&DEFAULT_PORT);
             match (config.get_hostaddrs(), config.get_hosts()) {
@@ -375,12 +382,17 @@ mod tests {
             "postgres://u:hunter2@h:port/d",
             "postgres://u:hunter2@h/",
             "postgres://u:hunter2@/d",
+            "postgres://u:x@hunter2@h/d",
+            "postgres://u:x?hunter2@h/d",
+            "postgres://u:hunter2@h/d?application_name=x@y",
             "postgres://u:hunter2@h",
         ] {
             let Err(problem) = read(url) else { panic!("{url} is taken") };
             assert!(!problem.contains("hunter2"), "{url}: {problem}");
         }
         assert!(read("postgres://u:hunter2@h/d?nonsense=1").unwrap_err().contains("nonsense"));
+        assert!(read("postgres://u:x@hunter2@h/d").unwrap_err().contains("%40"));
+        assert!(read("postgres://u:x%40hunter2%3F%25%2F@h/d").is_ok());
     }
 
     #[test]

@@ -23,8 +23,9 @@ macro_rules! now {
     };
 }
 
+/// Where a place is in the table. A note has a row of its own: only whoever has shown what is right leaves one.
 fn number(place: Place) -> i64 {
-    place.number.cast_signed()
+    if place.kind.is_note() { place.number.cast_signed() } else { i64::try_from(place.slot()).unwrap_or_default() }
 }
 
 fn millis(duration: Duration) -> i64 {

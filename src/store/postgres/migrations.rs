@@ -35,6 +35,7 @@ const BY_BYTES: &str = " COLLATE \"C\"";
 /// # Errors
 /// [`Error::StoreUnavailable`], also when a newer version has been there.
 pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
+    check_encoding(database).await?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     transact!(database.patient(), BEGIN, async |txn| {
         prepare(txn).await?;
@@ -55,6 +56,17 @@ pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Names are in any language, and one that does not fit would fail whoever has it, or a restore in its middle.
+async fn check_encoding(database: &Database) -> Result<(), Error> {
+    let row = database.query_opt("SELECT current_setting('server_encoding', true)", &[]).await?;
+    match row.as_ref().map_or(Ok(None), |row| Columns::of(row).next::<Option<&str>>())? {
+        Some(other) if other != "UTF8" => Err(Error::StoreUnavailable(format!(
+            "the database keeps text in {other}, which not every name fits in: create one with ENCODING 'UTF8' TEMPLATE template0"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 async fn version(database: &Database) -> Result<i64, Error> {
