@@ -6,7 +6,7 @@ use std::{
     fmt, fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU32,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -69,21 +69,85 @@ impl StoreArgs {
     /// # Errors
     /// What is wrong with what was said, without quoting it.
     pub fn place(&self) -> Result<StorePlace, String> {
-        let said = match (&self.store, &self.store_file) {
-            (Some(said), _) => said.clone(),
-            (None, Some(path)) => {
-                let text = Zeroizing::new(
-                    fs::read_to_string(path).map_err(|error| format!("cannot read --store-file {}: {error}", path.display()))?,
-                );
-                Secret::new(text.trim())
-            }
-            (None, None) => return Ok(StorePlace::Sled),
-        };
-        match said.expose() {
-            "sled" => Ok(StorePlace::Sled),
-            url if Address::is_one(url) => Address::read(&said).map(|address| StorePlace::Postgres(Box::new(address))),
-            _ => Err("--store has to be sled or postgres://USER:PASSWORD@HOST/DATABASE".to_owned()),
+        match said(self.store.as_ref(), self.store_file.as_deref())? {
+            Some(said) if said.expose() != "sled" => database(&said).map(StorePlace::Postgres),
+            _ => Ok(StorePlace::Sled),
         }
+    }
+}
+
+/// What was said of the store, by itself or in a file.
+fn said(store: Option<&Secret>, file: Option<&Path>) -> Result<Option<Secret>, String> {
+    let Some(path) = file.filter(|_| store.is_none()) else { return Ok(store.cloned()) };
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| format!("cannot read --store-file {}: {error}", path.display()))?);
+    Ok(Some(Secret::new(text.trim())))
+}
+
+fn database(said: &Secret) -> Result<Box<Address>, String> {
+    if !Address::is_one(said.expose()) {
+        return Err("--store has to be sled or postgres://USER:PASSWORD@HOST/DATABASE".to_owned());
+    }
+    Address::read(said).map(Box::new)
+}
+
+/// The store that a command works on by itself, asking no service. It is named on the command line: what the environment says is a service's,
+/// and might be another one.
+#[derive(Clone, Debug, Args)]
+pub struct LocalStoreArgs {
+    /// The data directory with the store, of a stopped service.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["store", "store_file"])]
+    data_dir: Option<PathBuf>,
+
+    /// The PostgreSQL database with the store: `postgres://USER:PASSWORD@HOST/DATABASE`. Processes of this machine can see each other's flags:
+    /// give a URL with a password by --store-file. The environment is not looked at.
+    #[arg(long, value_name = "URL", value_parser = secret, conflicts_with = "store_file")]
+    store: Option<Secret>,
+
+    /// A file with what --store would say.
+    #[arg(long, value_name = "FILE")]
+    store_file: Option<PathBuf>,
+}
+
+/// Where a store is that a command works on by itself.
+#[derive(Clone, Debug)]
+pub enum LocalPlace {
+    /// In a data folder.
+    Folder(PathBuf),
+    /// In a database.
+    Database(Box<Address>),
+}
+
+impl fmt::Display for LocalPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => write!(f, "{}", folder.display()),
+            Self::Database(address) => write!(f, "the database {}", address.shown()),
+        }
+    }
+}
+
+impl LocalStoreArgs {
+    /// Where the store is; none when nothing was said.
+    ///
+    /// # Errors
+    /// What is wrong with what was said, without quoting it.
+    pub fn place(&self) -> Result<Option<LocalPlace>, String> {
+        if let Some(folder) = &self.data_dir {
+            return Ok(Some(LocalPlace::Folder(folder.clone())));
+        }
+        match said(self.store.as_ref(), self.store_file.as_deref())? {
+            Some(said) if said.expose() == "sled" => Err("a store of sled is named by its folder: --data-dir DIR".to_owned()),
+            Some(said) => database(&said).map(|address| Some(LocalPlace::Database(address))),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the store is, for a command that asks no service in any case.
+    ///
+    /// # Errors
+    /// As [`LocalStoreArgs::place`], and when nothing was said.
+    pub fn named(&self) -> Result<LocalPlace, String> {
+        self.place()?.ok_or_else(|| "say which store: --data-dir DIR, or --store-file FILE for a database".to_owned())
     }
 }
 

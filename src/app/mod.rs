@@ -11,6 +11,7 @@ mod restore;
 
 use std::{
     error::Error,
+    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -27,7 +28,7 @@ pub use self::restore::{RestoreStage, backup, restore};
 use self::{bootstrap::InitialPassword, listeners::Listeners};
 use crate::{
     caller::Refusals,
-    config::{ServeArgs, StoreArgs, StorePlace},
+    config::{LocalPlace, ServeArgs, StorePlace},
     core::{
         self, Core,
         authorities::calls::Calls,
@@ -42,7 +43,11 @@ use crate::{
     grpc::gate::Gate,
     issuer::Issuer,
     outbound,
-    store::{Identity, Space, Store, postgres::PostgresStore, sled::SledStore},
+    store::{
+        Identity, Space, Store,
+        postgres::{Address, PostgresStore},
+        sled::{SledStore, lock_folder},
+    },
     telemetry,
 };
 
@@ -84,8 +89,11 @@ pub async fn serve(args: ServeArgs) -> Result<(), StartError> {
 
     // It takes tens of milliseconds, and needs nothing of the store: it goes on while that is opened.
     let trust = spawn_blocking(outbound::Trust::of_the_system);
-    let core = tokio::select! {
-        core = build(&args) => Arc::new(core?),
+    let (core, _folder) = tokio::select! {
+        built = build(&args) => {
+            let (core, folder) = built?;
+            (Arc::new(core), folder)
+        }
         // Another service may be at the tables of the database for a long time. Nothing has been promised to anybody yet.
         signal = &mut told_to_stop => {
             tracing::info!(signal, "stopping before the store is open");
@@ -167,8 +175,9 @@ async fn prepare_next_start(data_dir: PathBuf) {
     }
 }
 
-/// Opens the store and builds the core on it. A new store gets its root key, its first users and its first signing key.
-async fn build(args: &ServeArgs) -> Result<Core, StartError> {
+/// Opens the store and builds the core on it. A new store gets its root key, its first users and its first signing key. With the core comes
+/// what keeps others from the data folder, where the store does not.
+async fn build(args: &ServeArgs) -> Result<(Core, Option<File>), StartError> {
     let key_path = args.master_key_path().ok_or("there is no master key")?;
     master_key::make_private_folder(&args.data_dir)?;
     let data_dir = args.data_dir.clone();
@@ -178,7 +187,14 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
         store.watch(disk_timeout)?;
         Ok(store)
     };
-    let Opened { store, clock, counts } = open_store(&args.store, open_sled).await?;
+    let (Opened { store, clock, counts }, folder) = match args.store.place()? {
+        StorePlace::Sled => (open_folder(open_sled).await?, None),
+        StorePlace::Postgres(address) => {
+            let data_dir = args.data_dir.clone();
+            let folder = spawn_blocking(move || lock_folder(&data_dir)).await??;
+            (open_database(*address, args.store.store_connections.into()).await?, Some(folder))
+        }
+    };
     let origin = bootstrap::origin(args.dev);
     let identity = store.identity().await?;
     if let Some(identity) = &identity {
@@ -221,7 +237,7 @@ async fn build(args: &ServeArgs) -> Result<Core, StartError> {
     };
     bootstrap::first_records(&core, args.dev, &initial_password).await?;
     core.rotate_signing_keys().await?;
-    Ok(core)
+    Ok((core, folder))
 }
 
 /// The machine's clock, or one that stands still for a while where that was set back since the store was last used.
@@ -245,23 +261,16 @@ struct Opened {
     counts: Arc<dyn Counts>,
 }
 
-/// Opens the store.
-async fn open_store(
-    args: &StoreArgs,
-    open_sled: impl FnOnce() -> Result<SledStore, core::Error> + Send + 'static,
-) -> Result<Opened, StartError> {
-    match args.place()? {
-        StorePlace::Sled => {
-            let store = spawn_blocking(open_sled).await??;
-            let clock = steady_clock(&store).await?;
-            Ok(Opened { store: Arc::new(store), clock: Arc::new(clock), counts: Arc::new(Memory::new(Arc::new(SystemClock))) })
-        }
-        StorePlace::Postgres(address) => {
-            let store = PostgresStore::open(*address, args.store_connections.into()).await?;
-            let (clock, store) = (store.clock(), Arc::new(store));
-            Ok(Opened { clock, counts: Arc::clone(&store) as Arc<dyn Counts>, store })
-        }
-    }
+async fn open_folder(open: impl FnOnce() -> Result<SledStore, core::Error> + Send + 'static) -> Result<Opened, StartError> {
+    let store = spawn_blocking(open).await??;
+    let clock = steady_clock(&store).await?;
+    Ok(Opened { store: Arc::new(store), clock: Arc::new(clock), counts: Arc::new(Memory::new(Arc::new(SystemClock))) })
+}
+
+async fn open_database(address: Address, connections: usize) -> Result<Opened, StartError> {
+    let store = PostgresStore::open(address, connections).await?;
+    let (clock, store) = (store.clock(), Arc::new(store));
+    Ok(Opened { clock, counts: Arc::clone(&store) as Arc<dyn Counts>, store })
 }
 
 async fn purge(core: Arc<Core>) {
@@ -331,12 +340,11 @@ async fn keep_keys(core: Arc<Core>) {
 ///
 /// # Errors
 /// When a key or the store cannot be read or written; the store is then as it was.
-pub fn rewrap_master_key(data_dir: &Path, store: &StoreArgs, old: &Path, new: &Path) -> Result<(), StartError> {
+pub fn rewrap_master_key(place: LocalPlace, old: &Path, new: &Path) -> Result<(), StartError> {
     let (old, new) = (master_key::read(old)?, master_key::read(new)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let data_dir = data_dir.to_owned();
-        let Opened { store, .. } = open_store(store, move || SledStore::open_existing(&data_dir)).await?;
+        let Opened { store, .. } = restore::open_existing(place).await?;
         let identity = store.identity().await?.ok_or("the store has no root key: no service has run on it")?;
         let root =
             Vault::rewrap(&old, &new, &identity.root).map_err(|_| "the old master key is not the one that this store is sealed under")?;

@@ -1,19 +1,54 @@
 //! Stores and the files of backups, where no service runs.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, BufReader},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
 
 use tokio::sync::mpsc;
 
-use super::{Opened, StartError, master_key, open_store};
+use super::{Opened, StartError, master_key, open_database, open_folder};
 use crate::{
     backup::{self, Piece, Reader, Summary},
-    config::{StoreArgs, StorePlace},
+    config::LocalPlace,
     store::{
         Store, Transfer as _,
         postgres::PostgresStore,
         sled::{NewStore, SledStore},
     },
 };
+
+/// How many connections to a database a command may have.
+const CONNECTIONS: usize = 4;
+
+/// Opens a store that is there, of a stopped service.
+pub(super) async fn open_existing(place: LocalPlace) -> Result<Opened, StartError> {
+    match place {
+        LocalPlace::Folder(folder) => {
+            check_owner(&folder)?;
+            open_folder(move || SledStore::open_existing(&folder)).await
+        }
+        LocalPlace::Database(address) => open_database(*address, CONNECTIONS).await,
+    }
+}
+
+/// Refuses to leave files in somebody's folder that he cannot read: who may do everything makes files of his own.
+fn check_owner(folder: &Path) -> Result<(), StartError> {
+    match fs::metadata(folder) {
+        Ok(found) if rustix::process::geteuid().is_root() && found.uid() != 0 => {
+            let (folder, owner) = (folder.display(), found.uid());
+            Err(format!(
+                "{folder} belongs to user {owner}, whose service could not read the files that root makes: run this as that user (sudo -u \
+                 '#{owner}' supos-auth ...)"
+            )
+            .into())
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("cannot look into {}: {error}", folder.display()).into()),
+        _ => Ok(()),
+    }
+}
 
 /// What a restore is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,28 +63,25 @@ pub enum RestoreStage {
 ///
 /// # Errors
 /// When there is no store, or it is in use, or cannot be read.
-pub async fn backup(data_dir: &Path, store: &StoreArgs, pieces: mpsc::Sender<Piece>) -> Result<u64, StartError> {
-    let data_dir = data_dir.to_owned();
-    let Opened { store, clock, .. } = open_store(store, move || SledStore::open_existing(&data_dir)).await?;
+pub async fn backup(place: LocalPlace, pieces: mpsc::Sender<Piece>) -> Result<u64, StartError> {
+    let Opened { store, clock, .. } = open_existing(place).await?;
     Ok(backup::take(&*store, clock.now(), pieces).await?)
 }
 
-/// Makes a new store from a backup, in `data_dir` unless `store` says elsewhere, and says what was in the backup. `progress` is told the
-/// stage and how many records and bytes of the file it has done.
+/// Makes a new store from a backup, and says what was in the backup. `progress` is told the stage and how many records and bytes of the file
+/// it has done.
 ///
 /// # Errors
 /// When the file is no whole backup, there is a store already, or it cannot be made. No service starts on what was begun then.
-pub fn restore(
-    file: &Path,
-    data_dir: Option<&Path>,
-    store: &StoreArgs,
-    mut progress: impl FnMut(RestoreStage, u64, u64),
-) -> Result<Summary, StartError> {
+pub fn restore(file: &Path, place: LocalPlace, mut progress: impl FnMut(RestoreStage, u64, u64)) -> Result<Summary, StartError> {
     let cannot = |error: &dyn std::fmt::Display| format!("{} cannot be restored: {error}", file.display());
+    if !fs::metadata(file).map_err(|error| cannot(&error))?.is_file() {
+        return Err(cannot(&"it is no file, and is read twice: save what comes there in one").into());
+    }
     let open = || File::open(file).map(|file| BufReader::with_capacity(1 << 20, file)).map_err(|error| cannot(&error));
-    let place = store.place()?;
-    if let (StorePlace::Sled, Some(data_dir)) = (&place, data_dir) {
-        NewStore::check_place(data_dir)?;
+    if let LocalPlace::Folder(folder) = &place {
+        check_owner(folder)?;
+        NewStore::check_place(folder)?;
     }
     let summary =
         backup::check(open()?, |records, bytes| progress(RestoreStage::Checking, records, bytes)).map_err(|error| cannot(&error))?;
@@ -65,15 +97,14 @@ pub fn restore(
         Ok(())
     };
     match place {
-        StorePlace::Sled => {
-            let data_dir = data_dir.ok_or("say where: --data-dir DIR, or --store")?;
-            master_key::make_private_folder(data_dir)?;
-            let new = NewStore::begin(data_dir)?;
+        LocalPlace::Folder(folder) => {
+            master_key::make_private_folder(&folder)?;
+            let new = NewStore::begin(&folder)?;
             put(new.store())?;
             new.finish()?;
         }
-        StorePlace::Postgres(address) => {
-            let into = runtime.block_on(PostgresStore::open(*address, store.store_connections.into()))?;
+        LocalPlace::Database(address) => {
+            let into = runtime.block_on(PostgresStore::open(*address, CONNECTIONS))?;
             if !runtime.block_on(into.is_empty())? {
                 return Err("the database has records already, and none are replaced: name an empty one".into());
             }

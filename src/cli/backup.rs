@@ -2,21 +2,26 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    future::poll_fn,
     io::{self, BufReader, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    process,
+    task::Poll,
 };
 
 use clap::Args;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 
 use super::{AdminArgs, failure::Failure, progress::Progress, text::count};
 use crate::{
     app,
     backup::{self, Piece},
-    config::StoreArgs,
+    config::{LocalPlace, LocalStoreArgs},
+    core::ids,
     grpc::pb::supos::auth::admin::v1 as pb,
 };
 
@@ -30,7 +35,8 @@ of the key file, once, in another place than the backups.
 
 Examples:
   supos-auth backup /backups/supos-auth-$(date +%F).jsonl
-  supos-auth backup --data-dir /var/lib/supos-auth /backups/before-upgrade.jsonl   # stopped service";
+  supos-auth backup --data-dir /var/lib/supos-auth /backups/before-upgrade.jsonl   # stopped service
+  supos-auth backup --store-file /etc/supos-auth/database /backups/before-upgrade.jsonl   # a database";
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
@@ -38,12 +44,9 @@ pub(crate) struct BackupArgs {
     admin: AdminArgs,
     /// The file to write. It must not be there yet.
     file: PathBuf,
-    /// Read the store in this data directory, of a stopped service, and ask no service.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// With --data-dir: which store, if not in it.
+    /// Read this store, and ask no service.
     #[command(flatten)]
-    store: StoreArgs,
+    store: LocalStoreArgs,
 }
 
 /// The JSON of a backup that went well.
@@ -51,6 +54,8 @@ pub(crate) struct BackupArgs {
 #[serde(rename_all = "camelCase")]
 struct Taken {
     file: String,
+    /// The store or the service that it is of.
+    of: String,
     records: u64,
     bytes: u64,
 }
@@ -80,12 +85,16 @@ impl Drop for Unfinished {
 impl Unfinished {
     /// Begins a file that only its owner can read.
     fn create(name: &Path) -> Result<Self, Failure> {
+        if name == Path::new("-") {
+            return Err(Failure::usage("a backup is a file, which is read back once it is on disk: name one, and encrypt it then"));
+        }
         let refuse = || Failure::new(format!("{} is there already", name.display())).hint("Name another file: a backup replaces none.");
         if fs::symlink_metadata(name).is_ok() {
             return Err(refuse());
         }
         let mut path = name.as_os_str().to_owned();
-        path.push(format!(".unfinished-{}", process::id()));
+        let random = ids::random_name().map_err(|error| Failure::from_error("there is no backup", &error))?;
+        path.push(format!(".unfinished-{}", &random[..8]));
         let path = PathBuf::from(path);
         let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = created.map_err(|error| Failure::from_io(format_args!("write {}", path.display()), &error))?;
@@ -102,49 +111,60 @@ impl Unfinished {
     }
 
     /// Brings the file to disk, reads it as a restore would, and gives it its name.
-    fn finish(self) -> Result<Taken, Failure> {
+    fn finish(self, of: String) -> Result<Taken, Failure> {
         self.file.sync_all().map_err(|error| self.cannot("write", &error))?;
         let read = File::open(&self.path).map_err(|error| self.cannot("read", &error))?;
         let summary = backup::check(BufReader::with_capacity(1 << 20, read), |_, _| {})
             .map_err(|error| Failure::new(format!("the backup did not arrive as it was sent: {error}")).hint("Try again."))?;
         match fs::hard_link(&self.path, &self.name) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(self.cannot("write", &error)),
+            Err(error) if fs::symlink_metadata(&self.name).is_ok() => return Err(self.cannot("write", &error)),
             // Some file systems have no links.
             Err(_) => fs::rename(&self.path, &self.name).map_err(|error| self.cannot("write", &error))?,
         }
         let folder = self.name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| self.cannot("write", &error))?;
-        Ok(Taken { file: self.name.display().to_string(), records: summary.records, bytes: self.bytes })
+        Ok(Taken { file: self.name.display().to_string(), of, records: summary.records, bytes: self.bytes })
     }
 }
 
 /// Takes a backup.
 pub(crate) async fn run(args: &BackupArgs) -> Result<(), Failure> {
+    let place = args.store.place().map_err(Failure::usage)?;
+    let of = place.as_ref().map_or_else(|| format!("the service at {}", args.admin.server.server), ToString::to_string);
+    let stop = told_to_stop().map_err(|error| Failure::from_io("listen for signals", &error))?;
     let mut file = Unfinished::create(&args.file)?;
     let mut progress = Progress::new(None);
-    let interrupted = Failure::new("interrupted: there is no backup");
     tokio::select! {
-        received = receive(args, &mut file, &mut progress) => received?,
-        _ = tokio::signal::ctrl_c() => return Err(interrupted),
+        received = receive(args, place, &mut file, &mut progress) => received?,
+        () = stop => return Err(Failure::new("interrupted: there is no backup")),
     }
-    let taken = file.finish()?;
+    let taken = file.finish(of)?;
     progress.clear();
-    let sentence = format!("{}: {} ({})", taken.file, count(taken.records, "record"), size(taken.bytes));
+    let sentence = format!("{}: {} ({}) of {}", taken.file, count(taken.records, "record"), size(taken.bytes), taken.of);
     args.admin.output().summary(&taken, &sentence)
 }
 
-async fn receive(args: &BackupArgs, file: &mut Unfinished, progress: &mut Progress) -> Result<(), Failure> {
+/// Ends when the process is to end, in whichever way it is told to.
+fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let mut signals = kinds.into_iter().map(signal).collect::<io::Result<Vec<Signal>>>()?;
+    Ok(poll_fn(
+        move |context| if signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready()) { Poll::Ready(()) } else { Poll::Pending },
+    ))
+}
+
+async fn receive(args: &BackupArgs, place: Option<LocalPlace>, file: &mut Unfinished, progress: &mut Progress) -> Result<(), Failure> {
     let mut note = |file: &mut Unfinished, bytes: &[u8], records| {
         file.write(bytes)?;
         progress.set(format!("{} ({})", count(records, "record"), size(file.bytes)), file.bytes);
         Ok::<(), Failure>(())
     };
-    match &args.data_dir {
-        Some(data_dir) => {
+    match place {
+        Some(place) => {
             let (pieces, mut taken) = mpsc::channel::<Piece>(2);
             let take = async {
-                let taken = app::backup(data_dir, &args.store, pieces).await;
+                let taken = app::backup(place, pieces).await;
                 taken.map_err(|error| Failure::from_error("there is no backup", &*error))
             };
             let keep = async {

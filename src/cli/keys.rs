@@ -13,7 +13,7 @@ use super::{
     pages::{self, LimitArg, Page},
     views::{Received as _, SigningKey},
 };
-use crate::{app, config::StoreArgs, grpc::pb::supos::auth::admin::v1 as pb};
+use crate::{app, config::LocalStoreArgs, grpc::pb::supos::auth::admin::v1 as pb};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
@@ -54,11 +54,8 @@ pub(crate) struct RetireArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RewrapArgs {
-    /// The data directory of the stopped service.
-    #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
     #[command(flatten)]
-    store: StoreArgs,
+    store: LocalStoreArgs,
     /// The file with the master key that is in force.
     #[arg(long, value_name = "FILE")]
     master_key_file: PathBuf,
@@ -98,7 +95,9 @@ async fn list(admin: &Admin, limit: &LimitArg) -> Result<Vec<SigningKey>, Failur
 
 /// Changes the master key of a stopped service.
 pub(crate) fn rewrap(args: &RewrapArgs) -> Result<(), Failure> {
-    app::rewrap_master_key(&args.data_dir, &args.store, &args.master_key_file, &args.new_master_key_file)
+    let place = args.store.named().map_err(Failure::usage)?;
+    let shown = place.to_string();
+    app::rewrap_master_key(place, &args.master_key_file, &args.new_master_key_file)
         .map_err(|error| Failure::from_error("the master key was not changed", &*error))?;
-    Output::new(Format::Table).done("the store is under the new master key: start the service with it")
+    Output::new(Format::Table).done(&format!("{shown} is under the new master key: start the service with it"))
 }

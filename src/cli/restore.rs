@@ -10,7 +10,7 @@ use super::{
     progress::Progress,
     text::count,
 };
-use crate::{app, config::StoreArgs};
+use crate::{app, config::LocalStoreArgs};
 
 pub(crate) const HELP: &str = "\
 The whole file is read and checked before anything is made. The store is there once all of it is
@@ -27,20 +27,19 @@ Examples:
 pub(crate) struct RestoreArgs {
     /// The backup.
     file: PathBuf,
-    /// The data directory to make the store in. It must not have one.
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["store", "store_file"])]
-    data_dir: Option<PathBuf>,
-    /// Which store, if not in the data directory.
+    /// Where to make the store. There must be none yet.
     #[command(flatten)]
-    store: StoreArgs,
+    store: LocalStoreArgs,
 }
 
 /// Restores a backup.
 pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
+    let place = args.store.named().map_err(Failure::usage)?;
+    let shown = place.to_string();
     let bytes =
         std::fs::metadata(&args.file).map_err(|error| Failure::from_io(format_args!("read {}", args.file.display()), &error))?.len();
     let mut progress = Progress::new(Some(bytes.saturating_mul(2)));
-    let restored = app::restore(&args.file, args.data_dir.as_deref(), &args.store, |stage, records, offset| {
+    let restored = app::restore(&args.file, place, |stage, records, offset| {
         let (what, before) = match stage {
             app::RestoreStage::Checking => ("checked", 0),
             app::RestoreStage::Storing => ("restored", bytes),
@@ -50,5 +49,5 @@ pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
     progress.clear();
     let summary = restored.map_err(|error| Failure::from_error("the backup was not restored", &*error))?;
     Output::new(Format::Table)
-        .done(&format!("restored {}: start the service with the master key that it had", count(summary.records, "record")))
+        .done(&format!("{shown} has {}: start the service with the master key that it had", count(summary.records, "record")))
 }

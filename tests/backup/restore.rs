@@ -3,8 +3,9 @@
 use std::{
     ffi::OsString,
     fs,
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    io::Write as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{
         Arc, Mutex,
@@ -279,6 +280,143 @@ async fn only_administrators_take_backups_and_nothing_is_left_of_one_that_was_re
     assert!(site.ok(None, &["backup", "--data-dir", &site.text("data"), &file]).contains("records"), "a stopped service's store, too");
     assert!(site.fails(None, &["backup", "--data-dir", &site.text("nowhere"), &site.text("other")]).contains("there is no store in"));
     assert_eq!(site.others(), ["backup.jsonl"]);
+}
+
+#[tokio::test]
+async fn commands_that_ask_no_service_work_on_the_store_that_the_command_line_names_and_say_which() {
+    let site = Site::new();
+    let service = site.start("data");
+    site.log_in(&service);
+    let said = site.ok(Some(&service), &["backup", &site.text("asked")]);
+    assert!(said.contains(&format!("of the service at {}", service.server)), "{said}");
+    let (data, key) = (site.text("data"), site.text("master-key"));
+    let url = "postgres://u:hunter2@127.0.0.1:1/nowhere";
+    fs::write(site.path("database"), url).expect("written");
+    // The database is asked, which is not there, and not the service, which is.
+    for store in [["--store", url], ["--store-file", &site.text("database")]] {
+        let refused = site.fails(Some(&service), &["backup", store[0], store[1], &site.text("file")]);
+        assert!(refused.contains("the database nowhere at 127.0.0.1:1"), "{refused}");
+        for both in
+            [vec!["backup", "x"], vec!["restore", "x"], vec!["key", "rewrap", "--master-key-file", &key, "--new-master-key-file", &key]]
+        {
+            let output = site.run(None, &[&both[..], &["--data-dir", &data], &store].concat());
+            assert_eq!(output.status.code(), Some(2), "{both:?}");
+            assert!(String::from_utf8_lossy(&output.stderr).contains("cannot be used with"), "{both:?}");
+        }
+    }
+    assert!(service.process.terminate().success());
+    // What the environment says is a service's.
+    let run = |arguments: &[&str]| {
+        let output =
+            Command::new(BINARY).args(arguments).env("SUPOS_AUTH_STORE", url).stdin(Stdio::null()).output().expect("the command runs");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let said = run(&["backup", "--data-dir", &data, &site.text("read")]);
+    assert!(said.contains(&format!("of {data}")), "{said}");
+    let said = run(&["restore", &site.text("read"), "--data-dir", &site.text("restored")]);
+    assert!(said.contains(&site.text("restored")), "{said}");
+    let said = run(&["key", "rewrap", "--data-dir", &site.text("restored"), "--master-key-file", &key, "--new-master-key-file", &key]);
+    assert!(said.contains(&site.text("restored")), "{said}");
+    for unsaid in [vec!["restore", &site.text("read")], vec!["key", "rewrap", "--master-key-file", &key, "--new-master-key-file", &key]] {
+        let output = site.run(None, &unsaid);
+        assert_eq!(output.status.code(), Some(2), "{unsaid:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("say which store: --data-dir"), "{unsaid:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_is_a_file_and_is_restored_from_one() {
+    let site = Site::new();
+    assert!(site.start("data").process.terminate().success());
+    let (data, file, restored) = (site.text("data"), site.text("file"), site.text("restored"));
+    let output = site.run(None, &["backup", "--data-dir", &data, "-"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty() && String::from_utf8_lossy(&output.stderr).contains("a backup is a file"), "{output:?}");
+    assert!(!Path::new("-").exists());
+    site.ok(None, &["backup", "--data-dir", &data, &file]);
+    let mut command = Command::new(BINARY);
+    command.args(["restore", "/dev/stdin", "--data-dir", &restored]);
+    let mut piped = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command runs");
+    let whole = fs::read(&file).expect("bytes");
+    // It may not be read.
+    let _ = piped.stdin.take().expect("a pipe").write_all(&whole);
+    let output = piped.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is read twice"), "{output:?}");
+    assert!(!site.path("restored").exists(), "nothing is made");
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_restore_that_was_killed_keeps_a_service_from_beginning_anew_and_does_not_stop_the_next_one() {
+    let site = Site::new();
+    let store = crate::stores::open(&site.path("large"), 20_000).await;
+    let (file, restored) = (site.text("file"), site.text("restored"));
+    fs::write(&file, crate::stores::take(&*store).await).expect("written");
+    let mut command = Command::new(BINARY);
+    command.args(["restore", &file, "--data-dir", &restored]).stdin(Stdio::null()).stderr(Stdio::null());
+    let mut killed = command.spawn().expect("the command runs");
+    while !site.path("restored/restore.unfinished/store/db").exists() {
+        assert!(killed.try_wait().expect("it runs").is_none(), "it is done");
+        tokio::task::yield_now().await;
+    }
+    killed.kill().expect("it runs");
+    killed.wait().expect("it ends");
+    let key = site.text("master-key");
+    let start =
+        ["serve", "--data-dir", &restored, "--master-key-file", &key, "--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    let refused = site.fails(None, &start);
+    assert!(refused.contains("was broken off: give it again"), "{refused}");
+    site.ok(None, &["restore", &file, "--data-dir", &restored]);
+    assert!(!site.path("restored/restore.unfinished").exists());
+}
+
+#[tokio::test]
+async fn a_backup_that_is_told_to_stop_leaves_nothing() {
+    let site = Site::new();
+    let store = crate::stores::open(&site.path("large"), 20_000).await;
+    drop(store);
+    for signal in ["-TERM", "-HUP", "-INT"] {
+        let mut command = Command::new(BINARY);
+        command.args(["backup", "--data-dir", &site.text("large"), &site.text("file")]).stdin(Stdio::null()).stderr(Stdio::piped());
+        let running = command.spawn().expect("the command runs");
+        while !site.others().iter().any(|name| name.starts_with("file")) {
+            tokio::task::yield_now().await;
+        }
+        assert!(Command::new("kill").args([signal, &running.id().to_string()]).status().expect("kill").success());
+        let output = running.wait_with_output().expect("it ends");
+        // What is all there when it is told to is finished.
+        let is_done = output.status.success();
+        assert_eq!(site.others(), if is_done { vec!["file", "large"] } else { vec!["large"] }, "{signal}");
+        assert!(is_done || String::from_utf8_lossy(&output.stderr).contains("interrupted: there is no backup"), "{signal}: {output:?}");
+        let _ = fs::remove_file(site.path("file"));
+    }
+}
+
+#[tokio::test]
+async fn root_leaves_no_files_in_the_folder_of_a_service_that_cannot_read_them() {
+    if fs::metadata("/proc/self").expect("Linux says so").uid() != 0 {
+        println!("left out: whoever runs this cannot give a folder away");
+        return;
+    }
+    let site = Site::new();
+    assert!(site.start("data").process.terminate().success());
+    let (data, file, key) = (site.text("data"), site.text("file"), site.text("master-key"));
+    site.ok(None, &["backup", "--data-dir", &data, &file]);
+    fs::create_dir(site.path("restored")).expect("made");
+    for folder in ["data", "restored"] {
+        std::os::unix::fs::chown(site.path(folder), Some(12345), None).expect("given away");
+    }
+    for command in [
+        vec!["backup", "--data-dir", &data, &site.text("other")],
+        vec!["restore", &file, "--data-dir", &site.text("restored")],
+        vec!["key", "rewrap", "--data-dir", &data, "--master-key-file", &key, "--new-master-key-file", &key],
+    ] {
+        let refused = site.fails(None, &command);
+        assert!(refused.contains("belongs to user 12345") && refused.contains("sudo -u"), "{refused}");
+    }
+    assert_eq!(site.path("restored").read_dir().expect("a folder").count(), 0);
+    assert_eq!(site.others(), ["file", "restored"]);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ const ONE_MORE_NAME: Duration = Duration::from_mins(5);
 const ONE_MORE: Duration = Duration::from_secs(10);
 const ONE_MORE_GOOD: Duration = Duration::from_secs(1);
 /// How many call at once.
-const AT_ONCE: usize = 24;
+const AT_ONCE: usize = 8;
 
 /// So many services with low limits behind one proxy, so that a test can say where a call comes from; and the name of their database.
 async fn low(number: usize) -> Option<(Arc<Replicas>, String)> {

@@ -46,6 +46,26 @@ async fn p15_services_that_start_at_once_on_an_empty_database_make_one_store_of_
     }
 }
 
+/// They would take each other's first administrator's password and edge socket away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_services_on_one_database_do_not_share_a_data_folder() {
+    if !is_wanted() {
+        return;
+    }
+    let url = PostgresServer::shared().database();
+    let folder = tempfile::TempDir::with_prefix("supos-auth-replicas-").expect("a temporary folder");
+    let data = folder.path().join("data");
+    let public_url = Some("http://127.0.0.1:1".to_owned());
+    let world = World::own(Setup { alone: true, public_url, data: Some(data.clone()), ..setup(folder.path(), &url) }).await;
+    let (log, edge) = (Log::default(), format!("unix:{}", folder.path().join("second.sock").display()));
+    let arguments = ["serve", "--dev", "--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--edge-listen", &edge, "--data-dir"];
+    let arguments = arguments.into_iter().map(Into::into).chain([data.into_os_string()]).collect();
+    let environment = [("SUPOS_AUTH_STORE".to_owned(), url.into())];
+    let _second = Process::start(env!("CARGO_BIN_EXE_supos-auth").as_ref(), folder.path(), arguments, &environment, &log);
+    assert!(log.wait_for(0, |line| line.contains("another supos-auth has").then_some(())).is_some(), "{}", log.since(0).join("\n"));
+    world.family().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_waits_for_anothers_migration_ends_when_it_is_told_to() {
     if !is_wanted() {

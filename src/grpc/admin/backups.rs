@@ -65,8 +65,7 @@ async fn forward(
         let piece = pb::TakeBackupResponse { chunk: bytes, records: i64::try_from(records).unwrap_or(i64::MAX) };
         match timeout(SILENCE, answers.send(Ok(piece))).await {
             Ok(Ok(())) => {}
-            // He has gone, which the backup finds out.
-            Ok(Err(_)) => break,
+            Ok(Err(_)) => return Err(Error::Precondition("whoever took the backup has gone")),
             Err(_) => return Err(Error::Precondition("no piece of the backup was taken for 30 seconds")),
         }
     }

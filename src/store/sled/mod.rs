@@ -90,14 +90,20 @@ impl SledStore {
     /// [`Error::StoreUnavailable`], with what to do, when another process has it open, it is damaged, of a newer format, or cannot be read.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
-        let folder_lock = lock(&folder.join(LOCK))?;
+        let folder_lock = lock_folder(folder)?;
         compaction::settle(folder)?;
-        new::remove_unfinished(folder)?;
         let path = folder.join(STORE);
         match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(folder, &path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Whoever is in the middle of a restore does not want a service that begins with nothing.
+                new::check_none_is_unfinished(folder)?;
+                make(folder, &path)?;
+            }
             Err(error) => return Err(io_error("cannot look for", &path, &error)),
-            Ok(found) => check_can_be_replaced(folder, &path, &found)?,
+            Ok(found) => {
+                new::remove_unfinished(folder)?;
+                check_can_be_replaced(folder, &path, &found)?;
+            }
         }
         Self::open_at(folder, &path, folder_lock)
     }
@@ -107,10 +113,12 @@ impl SledStore {
     /// # Errors
     /// As [`SledStore::open`], and when there is none.
     pub fn open_existing(folder: &Path) -> Result<Self, Error> {
-        if ![STORE, compaction::NEXT].iter().any(|store| folder.join(store).is_dir()) {
-            return Err(Error::StoreUnavailable(format!("there is no store in {}", folder.display())));
+        for store in [STORE, compaction::NEXT] {
+            if is_there(&folder.join(store))? {
+                return Self::open(folder);
+            }
         }
-        Self::open(folder)
+        Err(Error::StoreUnavailable(format!("there is no store in {}", folder.display())))
     }
 
     /// Has sled note where everything is in the store in `folder`, which nobody has open any more. It does so only when it opens one, and
@@ -255,7 +263,15 @@ fn damaged(path: &Path, what: &str) -> Error {
     Error::StoreUnavailable(format!("{} is damaged: {what}. Restore it from a backup", path.display()))
 }
 
-/// Takes the folder for this process alone.
+/// Takes a data folder for this process alone, for as long as the file is open. A service whose store is elsewhere keeps its own things there,
+/// too.
+///
+/// # Errors
+/// [`Error::StoreUnavailable`] when another process has it.
+pub fn lock_folder(folder: &Path) -> Result<File, Error> {
+    lock(&folder.join(LOCK))
+}
+
 fn lock(path: &PathBuf) -> Result<File, Error> {
     let file =
         File::options().create(true).truncate(false).write(true).open(path).map_err(|error| io_error("cannot open", path, &error))?;

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{LOCK, STORE, SledStore, compaction, io_error, lock, sync, sync_names};
+use super::{STORE, SledStore, compaction, io_error, is_there, lock_folder, sync, sync_names};
 use crate::core::Error;
 
 /// Where the store is until it is whole, in the data folder.
@@ -42,7 +42,7 @@ impl NewStore {
     /// # Errors
     /// [`Error::StoreUnavailable`] when there is a store already, or it cannot be made.
     pub fn begin(folder: &Path) -> Result<Self, Error> {
-        let taken = lock(&folder.join(LOCK))?;
+        let taken = lock_folder(folder)?;
         compaction::settle(folder)?;
         Self::check_place(folder)?;
         remove_unfinished(folder)?;
@@ -69,6 +69,19 @@ impl NewStore {
         fs::rename(&made, &store).map_err(|error| io_error("cannot make", &store, &error))?;
         sync_names(&self.folder)
     }
+}
+
+/// Refuses where a restore was broken off by a kill, and there is nothing but the part that it made.
+pub(super) fn check_none_is_unfinished(folder: &Path) -> Result<(), Error> {
+    let unfinished = folder.join(UNFINISHED);
+    if !is_there(&unfinished)? {
+        return Ok(());
+    }
+    Err(Error::StoreUnavailable(format!(
+        "a restore into {} was broken off: give it again, or, to begin with an empty store, remove {}",
+        folder.display(),
+        unfinished.display()
+    )))
 }
 
 /// Removes what a restore has left that was killed. To be called by who has the folder for himself.

@@ -194,11 +194,22 @@ fn a_store_that_new_files_could_not_take_the_place_of_is_refused_with_what_to_do
 }
 
 #[test]
-fn what_a_restore_has_left_that_was_killed_is_removed() {
+fn a_restore_that_was_killed_makes_room_for_no_empty_store() {
     let folder = tempfile::tempdir().unwrap();
-    let left = folder.path().join("restore.unfinished/store");
-    fs::create_dir_all(&left).unwrap();
-    fs::write(left.join("db"), [1; 1000]).unwrap();
+    let unfinished = folder.path().join("restore.unfinished");
+    fs::create_dir_all(unfinished.join("store")).unwrap();
+    fs::write(unfinished.join("store/db"), [1; 1000]).unwrap();
+    for open in [SledStore::open, SledStore::open_existing] {
+        open(folder.path()).unwrap_err();
+    }
+    let refused = SledStore::open(folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("a restore into") && refused.contains("give it again") && refused.contains("restore.unfinished"), "{refused}");
+    assert!(unfinished.join("store/db").exists() && !folder.path().join(STORE).exists());
+
+    // The last thing that a restore does is to move its store away.
+    fs::remove_dir_all(&unfinished).unwrap();
     drop(SledStore::open(folder.path()).unwrap());
-    assert!(!folder.path().join("restore.unfinished").exists());
+    fs::create_dir(&unfinished).unwrap();
+    drop(SledStore::open(folder.path()).unwrap());
+    assert!(!unfinished.exists());
 }
