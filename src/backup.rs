@@ -195,7 +195,10 @@ pub const MAX_PIECE: usize = 1024 * 1024;
 /// # Errors
 /// As [`crate::store::Transfer::export`]; [`Error::Precondition`] when the store is new.
 pub async fn take(store: &dyn Store, now: Timestamp, pieces: mpsc::Sender<Piece>) -> Result<u64, Error> {
-    let identity = store.identity().await?.ok_or(Error::Precondition("the store is new: no service has run on it"))?;
+    let identity = store
+        .identity()
+        .await?
+        .ok_or(Error::Precondition("the store has no root key: no service has run on it, or a restore into it was broken off"))?;
     let gone = || Error::Internal("nobody receives the backup any more".into());
     let (to_encoder, mut batches) = mpsc::channel::<Vec<Record>>(2);
     // It is too much work for a thread that others wait for.

@@ -39,6 +39,44 @@ fn without_numbers(mut records: Vec<Record>) -> Vec<Record> {
 }
 
 #[tokio::test]
+async fn a_part_that_a_killed_restore_has_left_in_a_database_is_nothing_that_a_service_or_a_command_takes_for_a_store() {
+    if !postgres_server::is_wanted() {
+        return;
+    }
+    let server = tokio::task::spawn_blocking(PostgresServer::shared).await.expect("a server");
+    let url = server.database();
+    let name = url.rsplit('/').next().expect("the name of the database");
+    let folder = TempDir::new().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let store = stores::open(&folder.path().join("large"), 20_000).await;
+    let file = stores::take(&*store).await;
+    std::fs::write(path("file"), &file).expect("written");
+    std::fs::write(path("key"), [7; 32]).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_supos-auth"));
+    let mut killed =
+        command.args(["restore", &path("file"), "--store", &url]).stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+    while server.try_psql(name, "SELECT COUNT(*) > 0 FROM users") != Ok("t".to_owned()) {
+        assert!(killed.try_wait().expect("it runs").is_none(), "it is done");
+    }
+    killed.kill().expect("it runs");
+    killed.wait().expect("it ends");
+    for command in [
+        vec!["serve", "--data-dir", &path("data"), "--master-key-file", &path("key"), "--store", &url],
+        vec!["backup", &path("other"), "--store", &url],
+        vec!["restore", &path("file"), "--store", &url],
+    ] {
+        let mut refused = Command::new(env!("CARGO_BIN_EXE_supos-auth"));
+        refused.args(&command).env("SUPOS_AUTH_GRPC_LISTEN", "127.0.0.1:0").env("SUPOS_AUTH_OPS_LISTEN", "127.0.0.1:0");
+        let output = refused.stdin(Stdio::null()).output().expect("the command runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && (said.contains("broken off") || said.contains("has records already")), "{command:?}: {said}");
+    }
+    // In a database that is made anew it goes well.
+    let (done, said) = restore(&file, &["--store", &server.database()]);
+    assert!(done, "{said}");
+}
+
+#[tokio::test]
 async fn everything_goes_to_a_database_and_back_record_for_record() {
     if !postgres_server::is_wanted() {
         return;

@@ -2,15 +2,22 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use supos_auth::{
-    core::{Error, ids::SessionId, secret::BearerHash},
-    store::{SessionStore as _, Transfer as _, UserStore as _, record::Record, sled::SledStore},
+    core::{
+        Error,
+        ids::SessionId,
+        model::Code,
+        secret::{BearerHash, random_bytes},
+    },
+    store::{Maintenance as _, SessionStore as _, Transfer as _, UserStore as _, record::Record, sled::SledStore},
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -46,12 +53,40 @@ async fn make_users(store: Arc<SledStore>, stop: Arc<AtomicBool>, first: u64) ->
     number
 }
 
+/// Leaves so much behind that moving to new files is worth it at the next look.
+async fn fill_with_what_is_gone(folder: &Path, store: Arc<SledStore>) -> Arc<SledStore> {
+    let (session, app) = (session(&user(0)), app("shop"));
+    for _ in 0..32 {
+        let codes = (0..500).map(|_| Record::Code {
+            hash: BearerHash::from_bytes(random_bytes().expect("randomness")),
+            code: Code { redirect_uri: format!("https://app.example/{}", "x".repeat(3000)), ..code(&session, &app) },
+        });
+        store.import(codes.collect()).await.expect("stored");
+    }
+    while store.purge(now().after(Duration::from_hours(1))).await.expect("purged") > 0 {}
+    store.flush().await.expect("flushed");
+    drop(Arc::into_inner(store).expect("nobody else has it"));
+    Arc::new(SledStore::open(folder).expect("it opens"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_backup_is_the_state_of_one_moment_while_everything_changes() {
+    a_backup_is_the_state_of_one_moment(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_backup_is_the_state_of_one_moment_while_the_store_moves_to_new_files() {
+    a_backup_is_the_state_of_one_moment(true).await;
+}
+
+async fn a_backup_is_the_state_of_one_moment(moves: bool) {
     const BALLAST: u64 = 6_000;
     const WORKERS: u64 = 6;
     let folder = TempDir::new().expect("a folder");
-    let store = stores::open(folder.path(), BALLAST).await;
+    let mut store = stores::open(folder.path(), BALLAST).await;
+    if moves {
+        store = fill_with_what_is_gone(folder.path(), store).await;
+    }
     let (stop, steps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let workers: Vec<_> =
         (0..WORKERS).map(|of| tokio::spawn(come_and_go(Arc::clone(&store), Arc::clone(&stop), Arc::clone(&steps), of))).collect();
@@ -70,12 +105,21 @@ async fn a_backup_is_the_state_of_one_moment_while_everything_changes() {
         async move { store.export(to).await }
     });
     let mut records = Vec::new();
+    let mut moved = None;
     while let Some(batch) = from.recv().await {
         records.extend(batch);
+        if moves && moved.is_none() {
+            let store = Arc::clone(&store);
+            moved = Some(tokio::spawn(async move { store.give_space_back().await }));
+        }
         // Between two batches, much is written behind what was read, and before what was not.
         wait_for(20).await;
     }
     export.await.expect("no panic").expect("exported");
+    if let Some(moved) = moved {
+        let space = moved.await.expect("no panic").expect("moved").expect("it sees to its space");
+        assert!(space.given_back.is_some(), "it has not moved: {space:?}");
+    }
     stop.store(true, Ordering::Relaxed);
     let mut opened = Vec::new();
     for worker in workers {

@@ -326,6 +326,33 @@ async fn commands_that_ask_no_service_work_on_the_store_that_the_command_line_na
 }
 
 #[tokio::test]
+async fn a_store_of_a_newer_version_is_refused_with_what_to_do() {
+    let site = Site::new();
+    assert!(site.start("data").process.terminate().success());
+    let newer = || {
+        let db = sled::Config::new().path(site.path("data/store")).open()?;
+        // 99, as MessagePack has it.
+        db.insert("mformat", &[99])?;
+        db.flush().map(drop)
+    };
+    // Whoever had it lets go of it a moment after it is gone.
+    while newer().is_err() {
+        tokio::task::yield_now().await;
+    }
+    let (data, key, file) = (site.text("data"), site.text("master-key"), site.text("file"));
+    let listen = ["--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    for command in [
+        [&["serve", "--dev", "--data-dir", &data, "--master-key-file", &key], &listen[..]].concat(),
+        vec!["backup", "--data-dir", &data, &file],
+        vec!["key", "rewrap", "--data-dir", &data, "--master-key-file", &key, "--new-master-key-file", &key],
+    ] {
+        let refused = site.fails(None, &command);
+        assert!(refused.contains("format 99") && refused.contains("run the version that wrote it"), "{command:?}: {refused}");
+    }
+    assert_eq!(site.others(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_backup_is_a_file_and_is_restored_from_one() {
     let site = Site::new();
     assert!(site.start("data").process.terminate().success());

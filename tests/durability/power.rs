@@ -1,8 +1,11 @@
 //! The power goes: of what was written only that is there which a sync has made safe.
 
 use std::{
+    ffi::OsString,
+    fs,
     ops::Range,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -224,6 +227,44 @@ async fn h24_c15_a_first_start_can_be_cut_short_by_the_power_at_any_moment() {
 #[ignore = "takes minutes: 100 cuts"]
 async fn h24_c15_a_hundred_first_starts_can_be_cut_short_by_the_power() {
     a_first_start_can_be_cut_short(rounds(100)).await;
+}
+
+/// The records of a stopped service's store, which is brought to the present format.
+fn records(data: &Path, environment: &[(String, OsString)]) -> Vec<String> {
+    let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
+    let file = folder.path().join("backup.jsonl");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_supos-auth"));
+    command.arg("backup").arg("--data-dir").arg(data).arg(&file).envs(environment.iter().map(|(name, value)| (name, value)));
+    let output = command.stdin(Stdio::null()).output().expect("the command runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<String> = fs::read_to_string(&file).expect("text").lines().map(str::to_owned).collect();
+    // The first line has the time, and the last one a checksum with it.
+    lines[1..lines.len() - 1].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c14_a_store_of_an_older_format_is_whole_wherever_the_power_goes_while_it_is_brought_to_the_present_one() {
+    let (folder, own) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    let data = folder.path().join("data");
+    fs::create_dir_all(data.join("store")).expect("made");
+    for name in ["conf", "db"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store-format-1").join(name);
+        fs::copy(from, data.join("store").join(name)).expect("copied");
+    }
+    let before = Disk::of(folder.path());
+    let shim = Shim::new(folder.path(), own.path()).recording();
+    let log = shim.log.clone().expect("it is recording");
+    let whole = records(&data, &shim.environment());
+    assert!(whole.len() > 13, "a record of each kind");
+    let operations = Operations::read(&log, before);
+    let (moments, mut dice) = (operations.moments(), Dice::new());
+    assert!(moments.len() > 10, "it was recorded");
+    for (cut, moment) in (0..).zip(&moments) {
+        let again = TempDir::new().expect("a folder");
+        operations.rebuild(*moment, folder.path(), again.path(), unsynced(cut), None, &mut dice);
+        assert_eq!(records(&again.path().join("data"), &[]), whole, "the power was cut at {moment}, {:?}", unsynced(cut));
+    }
+    println!("{} moments", moments.len());
 }
 
 /// If this failed the first test would see nothing. sled itself syncs every 500 ms, so some cuts find everything safe.

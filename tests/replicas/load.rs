@@ -169,7 +169,6 @@ async fn p2_hundreds_of_kills_cost_callers_retries_and_nothing_that_they_were_to
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "long: a call that was taken is tried by somebody else after half a minute"]
 async fn p12_calls_that_are_owed_are_made_though_the_service_that_makes_them_is_killed() {
     let Some(mut replicas) = Replicas::start(2).await else { return };
     let (first, second) = (&replicas.worlds[0], &replicas.worlds[1]);
