@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, BufReader},
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use tokio::sync::mpsc;
@@ -34,20 +34,28 @@ pub(super) async fn open_existing(place: LocalPlace) -> Result<Opened, StartErro
     }
 }
 
-/// Refuses to leave files in somebody's folder that he cannot read: who may do everything makes files of his own.
+/// Refuses to leave files in somebody's folder that he cannot read: who may do everything makes files of his own. Whose it is says the store,
+/// or else the folder, or where that would be made.
 fn check_owner(folder: &Path) -> Result<(), StartError> {
-    match fs::metadata(folder) {
-        Ok(found) if rustix::process::geteuid().is_root() && found.uid() != 0 => {
-            let (folder, owner) = (folder.display(), found.uid());
-            Err(format!(
-                "{folder} belongs to user {owner}, whose service could not read the files that root makes: run this as that user (sudo -u \
-                 '#{owner}' supos-auth ...)"
-            )
-            .into())
+    let stores = SledStore::places(folder);
+    for path in stores.iter().map(PathBuf::as_path).chain(folder.ancestors()) {
+        // The last one of a relative path.
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        match fs::metadata(path) {
+            Ok(found) if rustix::process::geteuid().is_root() && found.uid() != 0 => {
+                let (path, owner) = (path.display(), found.uid());
+                return Err(format!(
+                    "{path} belongs to user {owner}, whose service could not read the files that root makes: run this as that user (sudo -u \
+                     '#{owner}' supos-auth ...)"
+                )
+                .into());
+            }
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(format!("cannot look into {}: {error}", path.display()).into()),
         }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("cannot look into {}: {error}", folder.display()).into()),
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// What a restore is at.

@@ -6,6 +6,7 @@ use std::{
     io::{self, BufReader, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    pin::pin,
     task::Poll,
 };
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    task::spawn_blocking,
 };
 
 use super::{AdminArgs, failure::Failure, progress::Progress, text::count};
@@ -132,14 +134,24 @@ impl Unfinished {
 pub(crate) async fn run(args: &BackupArgs) -> Result<(), Failure> {
     let place = args.store.place().map_err(Failure::usage)?;
     let of = place.as_ref().map_or_else(|| format!("the service at {}", args.admin.server.server), ToString::to_string);
-    let stop = told_to_stop().map_err(|error| Failure::from_io("listen for signals", &error))?;
+    let mut stop = pin!(told_to_stop().map_err(|error| Failure::from_io("listen for signals", &error))?);
+    let interrupted = || Failure::new("interrupted: there is no backup");
     let mut file = Unfinished::create(&args.file)?;
     let mut progress = Progress::new(None);
     tokio::select! {
         received = receive(args, place, &mut file, &mut progress) => received?,
-        () = stop => return Err(Failure::new("interrupted: there is no backup")),
+        () = &mut stop => return Err(interrupted()),
     }
-    let taken = file.finish(of)?;
+    let path = file.path.clone();
+    let finished = spawn_blocking(move || file.finish(of));
+    let taken = tokio::select! {
+        taken = finished => taken.map_err(|error| Failure::from_error("there is no backup", &error))??,
+        () = &mut stop => {
+            // It gets no other name then.
+            let _ = fs::remove_file(path);
+            return Err(interrupted());
+        }
+    };
     progress.clear();
     let sentence = format!("{}: {} ({}) of {}", taken.file, count(taken.records, "record"), size(taken.bytes), taken.of);
     args.admin.output().summary(&taken, &sentence)
@@ -147,7 +159,8 @@ pub(crate) async fn run(args: &BackupArgs) -> Result<(), Failure> {
 
 /// Ends when the process is to end, in whichever way it is told to.
 fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    // Not when its terminal hangs up: `nohup` has that ignored.
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
     let mut signals = kinds.into_iter().map(signal).collect::<io::Result<Vec<Signal>>>()?;
     Ok(poll_fn(
         move |context| if signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready()) { Poll::Ready(()) } else { Poll::Pending },

@@ -21,8 +21,8 @@ pub(crate) enum KeyCommand {
     Signing(SigningKeyCommand),
     /// Change the master key that protects the store of a stopped service.
     ///
-    /// The master key protects the secrets in the data directory. This works on the files alone: stop the service first, and start
-    /// it with the new key. It has nothing to do with the signing keys that `list`, `add` and `retire` are about.
+    /// The master key protects the secrets in the store. This works on the store itself: stop the service first, and start it with the new
+    /// key. With a database, services that run go on, and need the new key when they start next. It has nothing to do with the signing keys that `list`, `add` and `retire` are about.
     Rewrap(RewrapArgs),
 }
 

@@ -24,10 +24,12 @@ Examples:
   supos-auth restore /backups/supos-auth-2026-01-31.jsonl --store-file /etc/supos-auth/database";
 
 #[derive(Debug, Args)]
+#[command(mut_arg("data_dir", |arg| arg.help("The data directory to make the store in. It must not have one")))]
+#[command(mut_arg("store", |arg| arg.help("The PostgreSQL database to make the store in, which must be empty: `postgres://USER:PASSWORD@HOST/DATABASE`. Processes of this machine can see each other's flags: give a URL with a password by --store-file. The environment is not looked at")))]
 pub(crate) struct RestoreArgs {
     /// The backup.
     file: PathBuf,
-    /// Where to make the store. There must be none yet.
+    /// Where to make the store.
     #[command(flatten)]
     store: LocalStoreArgs,
 }

@@ -121,7 +121,8 @@ async fn kills(lives: usize, at_least: usize) {
         let (first, app, retries) = (Arc::clone(&first), app.clone(), Arc::clone(&retries));
         callers.spawn(async move {
             let mut told = vec![live(&first, &app, caller, lives, &retries).await];
-            while KILLS.load(Ordering::Relaxed) < at_least {
+            let deadline = tokio::time::Instant::now() + PATIENCE;
+            while KILLS.load(Ordering::Relaxed) < at_least && tokio::time::Instant::now() < deadline {
                 told.push(live(&first, &app, caller, 1, &retries).await);
             }
             told
@@ -145,6 +146,7 @@ async fn kills(lives: usize, at_least: usize) {
     let _ = killer.await;
     let (kills, retries) = (KILLS.load(Ordering::Relaxed), retries.load(Ordering::Relaxed));
     println!("{kills} kills, {retries} retries");
+    assert!(kills >= at_least, "{kills} kills");
     let victim = victim.read().await;
     for told in told.into_iter().flatten() {
         for world in [&first, &*victim] {

@@ -179,11 +179,11 @@ impl Core {
             (None, Some(code)) => code,
             (error, _) => return Err(refused(error.unwrap_or_default())),
         };
-        let _place = self.authority_calls.place()?;
+        let place = self.authority_calls.place()?;
         // Anybody can begin, and come back with a code that he has made up: each would leave a record, and a call to the authority.
         let counted = self.throttle.arrival(&callback.source).await?;
         let using = OneUse { hash: BearerHash::of_sign_in(&state.verifier), until: state.expires_at };
-        let used = self.authority_calls.uses.use_up(Arc::clone(&self.store), using, self.now()).await?.ok_or(Error::StateRefused)?;
+        let used = self.authority_calls.uses.use_up(Arc::clone(&self.store), place, using, self.now()).await?.ok_or(Error::StateRefused)?;
         let profile = self.ask_authority(&authority, code, &state.verifier).await?;
         let opened = self.open_for(&authority, profile, callback.source).await?;
         used.for_good();

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::{
     core::{Error, clock::Timestamp},
     store::{OneUse, Store},
@@ -34,16 +36,19 @@ impl Uses {
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`].
-    pub(super) async fn use_up(self: &Arc<Self>, store: Arc<dyn Store>, using: OneUse, now: Timestamp) -> Result<Option<Used>, Error> {
+    pub(super) async fn use_up(
+        self: &Arc<Self>,
+        store: Arc<dyn Store>,
+        place: OwnedSemaphorePermit,
+        using: OneUse,
+        now: Timestamp,
+    ) -> Result<Option<Used>, Error> {
         let uses = Arc::clone(self);
         let work = async move {
             while let Some(oldest) = uses.too_many(now) {
-                if let Err(error) = store.forget_use(&oldest.hash).await {
-                    uses.of_nothing().push_front(oldest);
-                    return Err(error);
-                }
+                store.forget_use(&oldest.hash).await?;
             }
-            Ok(store.use_once(using).await?.then(|| Used { using, uses: Some(uses) }))
+            Ok(store.use_once(using).await?.then(|| Used { using, uses: Some(uses), _place: place }))
         };
         tokio::spawn(work).await.map_err(|error| Error::Internal(error.to_string()))?
     }
@@ -54,6 +59,8 @@ impl Uses {
 pub(super) struct Used {
     using: OneUse,
     uses: Option<Arc<Uses>>,
+    /// Among those who wait for authorities.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Used {

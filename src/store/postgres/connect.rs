@@ -80,7 +80,7 @@ impl Address {
         // Whatever stands after the wrong one would be taken for a host, which is logged and asked of name servers.
         if url.expose().matches('@').count() > usize::from(place.contains('@')) {
             return Err(
-                "the URL of the database may have one @, before the host: in the password write @ as %40, ? as %3F and % as %25".into()
+                "the URL of the database may have one @, before the host: in the password, and in parameters, write @ as %40, ? as %3F and % as %25".into()
             );
         }
         let (mut mode, mut root_certificate, mut rest) = (None, None, Vec::new());

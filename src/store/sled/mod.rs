@@ -108,13 +108,19 @@ impl SledStore {
         Self::open_at(folder, &path, folder_lock)
     }
 
+    /// Where a store is in `folder`, if there is one.
+    #[must_use]
+    pub fn places(folder: &Path) -> [PathBuf; 2] {
+        [STORE, compaction::NEXT].map(|store| folder.join(store))
+    }
+
     /// Opens the store in `folder`, if there is one.
     ///
     /// # Errors
     /// As [`SledStore::open`], and when there is none.
     pub fn open_existing(folder: &Path) -> Result<Self, Error> {
-        for store in [STORE, compaction::NEXT] {
-            if is_there(&folder.join(store))? {
+        for store in Self::places(folder) {
+            if is_there(&store)? {
                 return Self::open(folder);
             }
         }
@@ -283,7 +289,7 @@ fn lock(path: &PathBuf) -> Result<File, Error> {
             // A process that was killed lets go a moment after it is gone.
             Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => {
                 if !std::mem::replace(&mut waiting, true) {
-                    tracing::info!(file = %path.display(), "waiting for another process to let go of the store");
+                    tracing::info!(file = %path.display(), "waiting for another process to let go of the data folder");
                 }
                 wait_a_moment();
             }

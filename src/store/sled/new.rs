@@ -12,11 +12,13 @@ use crate::core::Error;
 /// Where the store is until it is whole, in the data folder.
 const UNFINISHED: &str = "restore.unfinished";
 
-/// A store that is being made. It goes when it is not finished.
+/// A store that is being made. It goes when it is not finished, and leaves an empty folder, so that no service begins with nothing where somebody
+/// is in the middle of a restore.
 #[derive(Debug)]
 pub struct NewStore {
     folder: PathBuf,
     store: SledStore,
+    is_finished: bool,
     /// Of the data folder. The store has one of its own until then.
     _lock: File,
 }
@@ -46,7 +48,8 @@ impl NewStore {
         compaction::settle(folder)?;
         Self::check_place(folder)?;
         remove_unfinished(folder)?;
-        Ok(Self { folder: folder.to_owned(), store: SledStore::open(&folder.join(UNFINISHED))?, _lock: taken })
+        let store = SledStore::open(&folder.join(UNFINISHED))?;
+        Ok(Self { folder: folder.to_owned(), store, is_finished: false, _lock: taken })
     }
 
     /// The store.
@@ -59,7 +62,7 @@ impl NewStore {
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`].
-    pub fn finish(self) -> Result<(), Error> {
+    pub fn finish(mut self) -> Result<(), Error> {
         let made = self.folder.join(UNFINISHED).join(STORE);
         for entry in fs::read_dir(&made).map_err(|error| io_error("cannot read", &made, &error))? {
             sync(&entry.map_err(|error| io_error("cannot read", &made, &error))?.path())?;
@@ -67,18 +70,19 @@ impl NewStore {
         sync(&made)?;
         let store = self.folder.join(STORE);
         fs::rename(&made, &store).map_err(|error| io_error("cannot make", &store, &error))?;
+        self.is_finished = true;
         sync_names(&self.folder)
     }
 }
 
-/// Refuses where a restore was broken off by a kill, and there is nothing but the part that it made.
+/// Refuses where a restore failed or was broken off, and there is nothing but what it has left.
 pub(super) fn check_none_is_unfinished(folder: &Path) -> Result<(), Error> {
     let unfinished = folder.join(UNFINISHED);
     if !is_there(&unfinished)? {
         return Ok(());
     }
     Err(Error::StoreUnavailable(format!(
-        "a restore into {} was broken off: give it again, or, to begin with an empty store, remove {}",
+        "a restore into {} was broken off or failed: give it again, or, to begin with an empty store, remove {}",
         folder.display(),
         unfinished.display()
     )))
@@ -97,6 +101,9 @@ impl Drop for NewStore {
     fn drop(&mut self) {
         if let Err(error) = remove_unfinished(&self.folder) {
             tracing::warn!("what was not restored is left behind: {error}");
+        } else if !self.is_finished {
+            // Where even that cannot be made, whoever restores has been told that there is no store.
+            let _ = fs::create_dir(self.folder.join(UNFINISHED));
         }
     }
 }

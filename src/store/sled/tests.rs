@@ -194,7 +194,7 @@ fn a_store_that_new_files_could_not_take_the_place_of_is_refused_with_what_to_do
 }
 
 #[test]
-fn a_restore_that_was_killed_makes_room_for_no_empty_store() {
+fn a_restore_that_was_killed_or_failed_makes_room_for_no_empty_store() {
     let folder = tempfile::tempdir().unwrap();
     let unfinished = folder.path().join("restore.unfinished");
     fs::create_dir_all(unfinished.join("store")).unwrap();
@@ -206,8 +206,16 @@ fn a_restore_that_was_killed_makes_room_for_no_empty_store() {
     assert!(refused.contains("a restore into") && refused.contains("give it again") && refused.contains("restore.unfinished"), "{refused}");
     assert!(unfinished.join("store/db").exists() && !folder.path().join(STORE).exists());
 
+    // One that fails by itself leaves nothing but that it was there, and the next one goes on from there.
+    drop(NewStore::begin(folder.path()).unwrap());
+    assert_eq!(fs::read_dir(&unfinished).unwrap().count(), 0);
+    SledStore::open(folder.path()).unwrap_err();
+    NewStore::begin(folder.path()).unwrap().finish().unwrap();
+    assert!(!unfinished.exists());
+    drop(SledStore::open(folder.path()).unwrap());
+    fs::remove_dir_all(folder.path().join(STORE)).unwrap();
+
     // The last thing that a restore does is to move its store away.
-    fs::remove_dir_all(&unfinished).unwrap();
     drop(SledStore::open(folder.path()).unwrap());
     fs::create_dir(&unfinished).unwrap();
     drop(SledStore::open(folder.path()).unwrap());
