@@ -143,15 +143,18 @@ pub(crate) async fn run(args: &BackupArgs) -> Result<(), Failure> {
         () = &mut stop => return Err(interrupted()),
     }
     let path = file.path.clone();
-    let finished = spawn_blocking(move || file.finish(of));
-    let taken = tokio::select! {
-        taken = finished => taken.map_err(|error| Failure::from_error("there is no backup", &error))??,
+    let mut finishing = spawn_blocking(move || file.finish(of));
+    let finished = tokio::select! {
+        finished = &mut finishing => finished,
         () = &mut stop => {
-            // It gets no other name then.
-            let _ = fs::remove_file(path);
-            return Err(interrupted());
+            // What is gone gets no name any more. It may have it already.
+            if fs::remove_file(path).is_ok() && fs::symlink_metadata(&args.file).is_err() {
+                return Err(interrupted());
+            }
+            finishing.await
         }
     };
+    let taken = finished.map_err(|error| Failure::from_error("there is no backup", &error))??;
     progress.clear();
     let sentence = format!("{}: {} ({}) of {}", taken.file, count(taken.records, "record"), size(taken.bytes), taken.of);
     args.admin.output().summary(&taken, &sentence)
