@@ -63,8 +63,8 @@ use supos_auth::{
 };
 use tokio::task::JoinSet;
 
-/// How long is waited for the store to be itself again once the database is.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// How long the store may take to be itself again once the database is (docs/storage.md).
+const RECOVERY: Duration = Duration::from_secs(10);
 
 fn address(url: &str) -> Address {
     Address::read(&Secret::new(url)).unwrap()
@@ -86,7 +86,7 @@ fn is_unavailable<T: std::fmt::Debug>(outcome: &Result<T, Error>) -> bool {
 
 /// Tries something until it goes well.
 async fn until_it_goes_well<T>(attempt: impl AsyncFn() -> Result<T, Error>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RECOVERY;
     loop {
         match attempt().await {
             Ok(value) => return value,

@@ -9,7 +9,7 @@ use crate::{
     harness::{Call, Case, Op, Pair, Via, Who, World, raw, refresh, valid},
     load,
     postgres_server::{PASSWORD, PostgresServer, is_wanted},
-    stage::{Replicas, is_ready, until},
+    stage::{Replicas, finds_out, is_ready, until},
 };
 
 const CALLERS: usize = 6;
@@ -46,7 +46,7 @@ fn says_that_it_would_lose(pair: &Pair) -> Option<bool> {
 
 async fn all_ready(replicas: &Replicas) {
     for world in &replicas.worlds {
-        until("the service is ready again", async || is_ready(world)).await;
+        finds_out("the service is ready again", async || is_ready(world)).await;
     }
 }
 
@@ -60,7 +60,7 @@ async fn under_load(fence: fn(&mut PostgresServer)) {
     let waits = || primary.psql("postgres", "SELECT sync_state FROM pg_stat_replication") == "sync";
     until("commits wait for the standby", async || waits()).await;
     for world in &replicas.worlds {
-        until("the service sees that", async || says_that_it_would_lose(world) == Some(false)).await;
+        finds_out("the service sees that", async || says_that_it_would_lose(world) == Some(false)).await;
     }
     let replicas = Arc::new(replicas);
     let app = replicas.world(0).app().await;
@@ -160,7 +160,7 @@ async fn p5_where_no_commit_waits_for_the_standby_the_service_says_that_a_failov
     let (mut primary, standby, replicas, _) = pair().await;
     let [here, there] = [replicas.world(0), replicas.world(1)];
     for world in &replicas.worlds {
-        until("the service says so", async || says_that_it_would_lose(world) == Some(true)).await;
+        finds_out("the service says so", async || says_that_it_would_lose(world) == Some(true)).await;
         let log = world.service_log.since(0);
         assert_eq!(log.iter().filter(|line| line.contains("synchronous_standby_names")).count(), 1, "once: {log:?}");
     }

@@ -12,7 +12,7 @@ use crate::{
     harness::{Call, Case, Op, Via, Who, authorize, exchange, jwt_part, refresh, valid},
     postgres_server::{PostgresServer, is_wanted},
     proxy::Proxy,
-    stage::{Replicas, by_port, is_ready, is_unavailable, until},
+    stage::{Replicas, by_port, finds_out, is_ready, is_unavailable, until},
 };
 
 /// Two services, the second of which reaches the database through a proxy.
@@ -43,10 +43,10 @@ async fn p7_a_service_that_cannot_ask_the_database_calls_nothing_good_and_says_t
         let reply = apart.call(Via::Native, &call).await;
         assert!(is_unavailable(&reply), "{:?} {}", reply.status, reply.text);
     }
-    until("the service that is cut off says so", async || !is_ready(apart)).await;
+    finds_out("the service that is cut off says so", async || !is_ready(apart)).await;
     assert!(is_ready(here));
     proxy.cut(false);
-    until("it is ready again", async || is_ready(apart)).await;
+    finds_out("it is ready again", async || is_ready(apart)).await;
     assert!(!apart.call(Via::Native, &valid(&tokens.access).by(app.who())).await.valid());
     assert!(apart.call(Via::Native, &valid(&others.access).by(Who::bearer(&others.access))).await.valid());
 }
@@ -161,13 +161,13 @@ async fn away(end: fn(&mut PostgresServer)) {
     tokio::task::block_in_place(|| end(&mut server));
     let call = valid("nothing").by(Who::nobody());
     for world in &replicas.worlds {
-        until("the service says that it is not ready", async || !is_ready(world)).await;
+        finds_out("the service says that it is not ready", async || !is_ready(world)).await;
         assert!(!world.call(Via::Native, &call).await.is_ok());
     }
     tokio::task::block_in_place(|| server.resume());
     let begun = Instant::now();
     for world in &replicas.worlds {
-        until("the service is ready again", async || is_ready(world)).await;
+        finds_out("the service is ready again", async || is_ready(world)).await;
     }
     let envoy_sends_calls_on = async || replicas.world(0).call(Via::Envoy, &valid("nothing").by(app.who())).await.is_ok();
     until("Envoy has seen that they are", envoy_sends_calls_on).await;
@@ -217,7 +217,7 @@ async fn p14_a_database_that_takes_no_writes_is_a_503_until_it_does() {
     };
     set("on");
     for world in &replicas.worlds {
-        until("the service says that it is not ready", async || !is_ready(world)).await;
+        finds_out("the service says that it is not ready", async || !is_ready(world)).await;
         for call in [exchange(Op::TokenV2, &app, &code), Call::new(Op::SignOut).by(Who::ticket(&ticket))] {
             let reply = world.call(Via::Native, &call).await;
             assert!(is_unavailable(&reply), "{:?} {}", reply.status, reply.text);
@@ -225,7 +225,7 @@ async fn p14_a_database_that_takes_no_writes_is_a_503_until_it_does() {
     }
     set("off");
     for world in &replicas.worlds {
-        until("the service is ready again", async || is_ready(world)).await;
+        finds_out("the service is ready again", async || is_ready(world)).await;
     }
     assert!(replicas.is_good(&app, &tokens.access).await, "a sign-out that was refused took place");
     replicas.world(1).call(Via::Native, &exchange(Op::TokenV2, &app, &code)).await.tokens();
@@ -361,7 +361,7 @@ async fn p14_calls_that_wait_for_a_slow_database_are_given_up_and_do_not_pile_up
     }
     locked.await.expect("the lock was held");
     for world in &replicas.worlds {
-        until("the service is ready again", async || is_ready(world)).await;
+        finds_out("the service is ready again", async || is_ready(world)).await;
     }
     assert!(replicas.is_good(&app, &tokens.access).await);
     replicas.world(1).call(Via::Native, &refresh(Op::TokenV2, &tokens.refresh).by(Who::nobody())).await.refused(Case::Caller);

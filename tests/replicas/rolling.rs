@@ -8,7 +8,7 @@ use crate::{
     harness::{Pair, Via, World, valid},
     load::{Told, live},
     postgres_server::{PostgresServer, is_wanted},
-    stage::{Replicas, is_ready, until},
+    stage::{Replicas, finds_out, is_ready, until},
 };
 
 const CALLERS: usize = 6;
@@ -59,7 +59,7 @@ async fn p13_services_are_replaced_and_the_tables_migrated_under_load_at_the_cos
     server.psql(&name, "DELETE FROM schema_migrations WHERE version = 1000");
     for world in &mut replaced {
         tokio::task::block_in_place(|| world.restart(Pair::terminate));
-        until("the new one is ready", async || is_ready(world)).await;
+        finds_out("the new one is ready", async || is_ready(world)).await;
         let is_answered = world.call(Via::Native, &valid("nothing").by(app.who())).await;
         assert!(!is_answered.valid(), "it answers at its first call");
     }

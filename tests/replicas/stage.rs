@@ -11,6 +11,9 @@ use crate::{
     postgres_server::{PASSWORD, PostgresServer, is_wanted},
 };
 
+/// How long a service may take to be itself again once the database is (docs/storage.md).
+const RECOVERY: Duration = Duration::from_secs(10);
+
 /// The services, each with native clients of its own. The first one's Envoy calls all of them in turn.
 pub(crate) struct Replicas {
     pub(crate) worlds: Vec<World>,
@@ -98,11 +101,21 @@ pub(crate) fn is_ready(pair: &Pair) -> bool {
     raw::status_of(pair.ops(), "/readyz") == Some(200)
 }
 
-/// Waits until something is so, and says how long that took.
+/// Waits until a service has found out what has become of the database, for as long as that may take.
+pub(crate) async fn finds_out(what: &str, so: impl AsyncFn() -> bool) {
+    within(RECOVERY, what, so).await;
+}
+
+/// Waits until something is so.
 pub(crate) async fn until(what: &str, so: impl AsyncFn() -> bool) {
+    within(PATIENCE, what, so).await;
+}
+
+/// Says how long it took, too.
+async fn within(limit: Duration, what: &str, so: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !so().await {
-        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     println!("{what}: after {} ms", begun.elapsed().as_millis());

@@ -123,10 +123,19 @@ async fn a64_a_state_works_once_in_its_own_browser_unchanged_and_for_ten_minutes
     let raced = join_all((0..16).map(|_| world.call(Via::Envoy, &back))).await;
     assert_eq!(raced.iter().filter(|reply| reply.is_ok()).count(), 1);
 
-    for (seconds, is_good) in [(590, true), (601, false)] {
-        let away = browser.begins(&world, &authority);
-        world.step(seconds);
-        assert_eq!(world.call(Via::Envoy, &away.back()).await.is_ok(), is_good, "after {seconds} s");
+    for (seconds, is_good) in [(598, true), (601, false)] {
+        loop {
+            let begun = world.now();
+            let away = browser.begins(&world, &authority);
+            world.go_to(begun + seconds);
+            let is_ok = world.call(Via::Envoy, &away.back()).await.is_ok();
+            // On a machine that stands still for a moment it may be asked too late.
+            if is_ok == is_good || world.now() < begun + 600 {
+                assert_eq!(is_ok, is_good, "after {seconds} s");
+                break;
+            }
+            assert!(is_good, "after {seconds} s");
+        }
     }
 }
 

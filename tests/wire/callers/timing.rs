@@ -16,10 +16,10 @@ fn distance(one: &mut [Duration], other: &mut [Duration]) -> f64 {
     greatest / (1.628 * ((n + m) / (n * m)).sqrt())
 }
 
-/// Compares the times of two calls over so many interleaved pairs. Chance makes one of a hundred comparisons fail, so there are up to five.
+/// Compares the times of two calls over so many interleaved pairs. Chance makes one of a hundred comparisons fail, so there are three.
 async fn assert_alike(world: &World, via: Via, pairs: usize, calls: [&Call; 2], case: Option<Case>) {
     let mut distances = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..3 {
         let mut times = [Vec::with_capacity(pairs), Vec::with_capacity(pairs)];
         for pair in 0..pairs {
             for turn in 0..2 {

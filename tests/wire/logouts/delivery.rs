@@ -143,9 +143,11 @@ async fn slow_dead_and_hostile_apps_delay_neither_the_user_nor_other_apps() {
     // Nobody listens there.
     let dead = super::app_with(&world, &["http://127.0.0.1:2/callback"], &["http://127.0.0.1:2/logout"]).await;
     hostile_apps.push(dead);
-    for _ in 0..3 {
+    // The first round is without them: what this machine needs.
+    let mut alone = (Duration::ZERO, Duration::ZERO);
+    for round in 0..4 {
         let (_, ticket) = world.signed_in().await;
-        for app in &hostile_apps {
+        for app in hostile_apps.iter().filter(|_| round > 0) {
             world.tokens(app, &ticket).await;
         }
         let tokens = world.tokens(&good_app, &ticket).await;
@@ -154,8 +156,12 @@ async fn slow_dead_and_hostile_apps_delay_neither_the_user_nor_other_apps() {
         let answered = begun.elapsed();
         told(&world, &good, &good_app, &tokens).await;
         let told = begun.elapsed();
+        if round == 0 {
+            alone = (answered, told);
+        }
         // Whoever waited for one of the others would wait for five seconds.
-        assert!(answered < Duration::from_secs(5) && told < Duration::from_secs(5), "{answered:?}, {told:?}");
+        let (latest_answer, latest_call) = (alone.0 + Duration::from_secs(3), alone.1 + Duration::from_secs(4));
+        assert!(answered < latest_answer && told < latest_call, "{answered:?}, {told:?}, alone {alone:?}");
     }
     for (at, error) in [
         (0, "no answer within 5 s"),
@@ -222,7 +228,8 @@ async fn a_call_is_given_up_after_a_day_and_operators_see_it_for_three_more() {
     let given_up = deliveries(&world, LogoutDeliveryState::GivenUp, &app_name).await;
     assert_eq!(given_up.len(), 1);
     // One more may have come due before the day was over.
-    assert!(given_up[0].state() == LogoutDeliveryState::GivenUp && given_up[0].tries >= 2, "{given_up:?}");
+    let tries = i32::try_from(sink.connections()).expect("a number");
+    assert_eq!((given_up[0].state(), given_up[0].tries), (LogoutDeliveryState::GivenUp, tries));
     sink.rest().await;
     assert!(given_up[0].give_up_time.is_some() && given_up[0].next_try_time.is_none());
     world.step(3 * 24 * 3600 - 60);

@@ -114,9 +114,17 @@ async fn a6_a_code_lives_ten_minutes() {
     let mut world = World::own(Setup::default().movable_clock()).await;
     let (app, (_, ticket)) = (world.app().await, world.signed_in().await);
     for (op, via) in ways() {
-        let code = world.code(&app, Who::ticket(&ticket)).await;
-        world.step(590);
-        world.call(via, &exchange(op, &app, &code)).await.ok();
+        // On a machine that stands still for a moment it may be asked too late.
+        let reply = loop {
+            let begun = world.now();
+            let code = world.code(&app, Who::ticket(&ticket)).await;
+            world.go_to(begun + 598);
+            let reply = world.call(via, &exchange(op, &app, &code)).await;
+            if reply.is_ok() || world.now() < begun + 600 {
+                break reply;
+            }
+        };
+        reply.ok();
         let code = world.code(&app, Who::ticket(&ticket)).await;
         world.step(601);
         world.call(via, &exchange(op, &app, &code)).await.refused(Case::Grant);

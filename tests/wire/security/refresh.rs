@@ -123,9 +123,9 @@ async fn a29_the_grace_is_a_setting_and_may_be_none() {
         let (app, _, _, first) = world.family().await;
         let second = rotate(&world, &app, &first).await;
         if grace > 0 {
-            world.step(grace - 10);
+            world.step(grace - 3);
             assert_eq!(rotate(&world, &app, &first).await.refresh, second.refresh);
-            world.step(11);
+            world.step(4);
         }
         world.call(Via::Envoy, &refresh(Op::RefreshV281, &first.refresh).by(app.who())).await.refused(Case::Grant);
         assert_ended(&world, &app, &[&first, &second]).await;
