@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     core::{Error, clock::Timestamp, secret::random_bytes},
-    store::{Identity, Origin, Store, TRANSFER_BATCH, record::Record},
+    store::{Identity, NO_ROOT_KEY, Origin, Store, TRANSFER_BATCH, record::Record},
 };
 
 /// The format of the file. One of a newer format is refused.
@@ -195,10 +195,7 @@ pub const MAX_PIECE: usize = 1024 * 1024;
 /// # Errors
 /// As [`crate::store::Transfer::export`]; [`Error::Precondition`] when the store is new.
 pub async fn take(store: &dyn Store, now: Timestamp, pieces: mpsc::Sender<Piece>) -> Result<u64, Error> {
-    let identity = store
-        .identity()
-        .await?
-        .ok_or(Error::Precondition("the store has no root key: no service has run on it, or a restore into it was broken off"))?;
+    let identity = store.identity().await?.ok_or(Error::Precondition(NO_ROOT_KEY))?;
     let gone = || Error::Internal("nobody receives the backup any more".into());
     let (to_encoder, mut batches) = mpsc::channel::<Vec<Record>>(2);
     // It is too much work for a thread that others wait for.

@@ -44,7 +44,7 @@ use crate::{
     issuer::Issuer,
     outbound,
     store::{
-        Identity, Space, Store,
+        Identity, NO_ROOT_KEY, Space, Store,
         postgres::{Address, PostgresStore},
         sled::{SledStore, lock_folder},
     },
@@ -345,7 +345,7 @@ pub fn rewrap_master_key(place: LocalPlace, old: &Path, new: &Path) -> Result<()
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let Opened { store, .. } = restore::open_existing(place).await?;
-        let identity = store.identity().await?.ok_or("the store has no root key: no service has run on it")?;
+        let identity = store.identity().await?.ok_or(NO_ROOT_KEY)?;
         let root =
             Vault::rewrap(&old, &new, &identity.root).map_err(|_| "the old master key is not the one that this store is sealed under")?;
         store.set_identity(Identity { root, ..identity }).await?;

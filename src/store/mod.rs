@@ -73,6 +73,9 @@ pub struct Identity {
     pub root: Sealed,
 }
 
+/// Why nothing can be done with a store that has no identity.
+pub const NO_ROOT_KEY: &str = "the store has no root key: no service has run on it, or a restore into it was broken off";
+
 /// A new password for a user.
 #[derive(Clone, Debug)]
 pub struct NewPassword {

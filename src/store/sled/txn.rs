@@ -154,6 +154,9 @@ mod tests {
         for error in damaged {
             assert!(unavailable(error).to_string().contains("Restore it from a backup"));
         }
+        // Words for people, and not what a program calls it.
+        let full = unavailable(sled::Error::Io(io::Error::from_raw_os_error(28))).to_string();
+        assert!(full.contains("No space left on device") && !full.contains("Os {"), "{full}");
         // What the disk cannot do now it may do later.
         assert!(!unavailable(sled::Error::Io(io::ErrorKind::StorageFull.into())).to_string().contains("backup"));
     }
