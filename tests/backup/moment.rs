@@ -11,12 +11,7 @@ use std::{
 };
 
 use supos_auth::{
-    core::{
-        Error,
-        ids::SessionId,
-        model::Code,
-        secret::{BearerHash, random_bytes},
-    },
+    core::{Error, ids::SessionId, secret::BearerHash},
     store::{Maintenance as _, SessionStore as _, Transfer as _, UserStore as _, record::Record, sled::SledStore},
 };
 use tempfile::TempDir;
@@ -55,14 +50,7 @@ async fn make_users(store: Arc<SledStore>, stop: Arc<AtomicBool>, first: u64) ->
 
 /// Leaves so much behind that moving to new files is worth it at the next look.
 async fn fill_with_what_is_gone(folder: &Path, store: Arc<SledStore>) -> Arc<SledStore> {
-    let (session, app) = (session(&user(0)), app("shop"));
-    for _ in 0..32 {
-        let codes = (0..500).map(|_| Record::Code {
-            hash: BearerHash::from_bytes(random_bytes().expect("randomness")),
-            code: Code { redirect_uri: format!("https://app.example/{}", "x".repeat(3000)), ..code(&session, &app) },
-        });
-        store.import(codes.collect()).await.expect("stored");
-    }
+    stores::put_codes(&*store, 16_000).await;
     while store.purge(now().after(Duration::from_hours(1))).await.expect("purged") > 0 {}
     store.flush().await.expect("flushed");
     drop(Arc::into_inner(store).expect("nobody else has it"));

@@ -10,7 +10,7 @@ use supos_auth::{
         model::{App, Code, Session, User},
         rights::Rights,
         seal::Sealed,
-        secret::BearerHash,
+        secret::{BearerHash, random_bytes},
     },
     store::{AppStore as _, Identity, Maintenance as _, Origin, Store, UserStore as _, record::Record, sled::SledStore},
 };
@@ -94,6 +94,22 @@ pub(crate) async fn open(folder: &Path, users: u64) -> Arc<SledStore> {
         store.create_users((begin..users.min(begin + 500)).map(user).collect()).await.expect("stored");
     }
     Arc::new(store)
+}
+
+/// Puts so many codes of about 3 KiB into a store. A purge an hour from now takes them.
+pub(crate) async fn put_codes(store: &dyn Store, number: usize) {
+    let (session, app) = (session(&user(0)), app("shop"));
+    for _ in 0..number / 500 {
+        let codes = (0..500).map(|_| Record::Code {
+            hash: BearerHash::from_bytes(random_bytes().expect("randomness")),
+            code: Code {
+                redirect_uri: format!("https://app.example/{}", "x".repeat(2000)),
+                scope: "y".repeat(1000),
+                ..code(&session, &app)
+            },
+        });
+        store.import(codes.collect()).await.expect("stored");
+    }
 }
 
 /// All records of a store.

@@ -2,35 +2,17 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use supos_auth::{
-    core::{
-        model::Code,
-        secret::{BearerHash, random_bytes},
-    },
-    store::{Maintenance as _, Space, Transfer as _, UserStore as _, record::Record, sled::SledStore},
-};
+use supos_auth::store::{Maintenance as _, Space, UserStore as _, sled::SledStore};
 use tempfile::TempDir;
 
-use crate::stores::{self, app, code, now, session, user};
+use crate::stores::{self, now};
 
 const MIB: u64 = 1 << 20;
 
 /// A store with so many codes of about 3 KiB, opened anew, so that it is looked at whether moving is worth it.
 async fn with_codes(folder: &Path, number: usize) -> Arc<SledStore> {
     let store = stores::open(folder, 1).await;
-    let session = session(&user(0));
-    for _ in 0..number / 500 {
-        let codes = (0..500).map(|_| {
-            let hash = BearerHash::from_bytes(random_bytes().expect("randomness"));
-            let code = Code {
-                redirect_uri: format!("https://app.example/{}", "x".repeat(2000)),
-                scope: "y".repeat(1000),
-                ..code(&session, &app("shop"))
-            };
-            Record::Code { hash, code }
-        });
-        store.import(codes.collect()).await.expect("stored");
-    }
+    stores::put_codes(&*store, number).await;
     reopened(folder, store).await
 }
 
