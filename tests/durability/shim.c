@@ -4,7 +4,7 @@
  *
  * SHIM_LOG names a file that gets a record of each operation: a byte for its kind, the inode, a number, the length of what follows
  * (three native 64-bit integers), and that much data.
- *   N inode             a file was made, or made empty
+ *   N inode number      a file was made (1), or made empty (0)
  *   W inode offset      these bytes were written
  *   T inode length      the file was cut or extended
  *   B inode token       a sync of a file begins; the data is "fsync" or "fdatasync"
@@ -190,6 +190,6 @@ int open64(const char *name, int flags, ...) {
     int is_new = (flags & O_CREAT) && stat64(name, &stat);
     int fd = real_open(name, flags, mode);
     char path[4096];
-    if (fd >= 0 && record >= 0 && (is_new || (flags & O_TRUNC)) && ours(fd, path, sizeof path)) note('N', inode(fd), 0, "", 0);
+    if (fd >= 0 && record >= 0 && (is_new || (flags & O_TRUNC)) && ours(fd, path, sizeof path)) note('N', inode(fd), is_new != 0, "", 0);
     return fd;
 }

@@ -126,7 +126,23 @@ impl Operations {
         for operation in self.list.iter().take_while(|operation| operation.end <= moment) {
             let file = || operation.inode;
             match operation.kind {
-                b'N' => _ = files.insert(file(), Content::default()),
+                b'N' => {
+                    if operation.number == 1
+                        && let Some(gone) = files.remove(&file())
+                    {
+                        // The number of a file that was removed, which has its name until a sync of its folder says otherwise.
+                        let kept = u64::MAX - operation.end;
+                        files.insert(kept, gone);
+                        let begun =
+                            begun.values_mut().filter_map(|begun| if let Begun::Folder(entries) = begun { Some(entries) } else { None });
+                        for entry in folders.values_mut().chain(begun).flatten() {
+                            if !entry.is_folder && entry.inode == file() {
+                                entry.inode = kept;
+                            }
+                        }
+                    }
+                    files.insert(file(), Content::default());
+                }
                 b'W' | b'T' => files.entry(file()).or_default().pending.push(operation.clone()),
                 b'B' if ignored.is_some_and(|way| operation.data == way.as_bytes()) => {}
                 b'B' => _ = begun.insert(operation.number, Begun::File(files.entry(file()).or_default().written())),
