@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::{self, File},
     ops::Range,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -40,33 +40,42 @@ struct Past {
 }
 
 impl Past {
-    /// The moments since the clients began.
-    fn moments(&self) -> Vec<u64> {
-        self.operations.moments().into_iter().filter(|moment| *moment >= self.begin).collect()
-    }
-
-    /// A moment within these, for a cut. Half of the cuts are where files get their names.
+    /// A moment within these, for a cut. Half of the cuts are where files get their names, if any do.
     fn moment(&self, cut: u64, within: &Range<u64>, dice: &mut Dice) -> u64 {
-        let mut moments = if cut % 4 < 2 { self.operations.moments_of_folders() } else { self.operations.moments() };
+        let mut moments = if cut % 4 < 2 { self.operations.moments_of_folders() } else { Vec::new() };
         moments.retain(|moment| within.contains(moment));
+        if moments.is_empty() {
+            moments = self.operations.moments();
+            moments.retain(|moment| within.contains(moment));
+        }
         *dice.pick(&moments).expect("something was written")
     }
 }
 
-/// A service on an empty folder whose clients have so many answers when it is killed.
-async fn past(answers: usize, dice: &mut Dice) -> Past {
+/// A service on an empty folder that is killed, and started again, as often as there are numbers: of answers that its clients have by then.
+async fn past(answers: &[usize], dice: &mut Dice) -> Past {
     let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
     let own = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
     let shim = Shim::new(folder.path(), own.path()).recording();
     let log = shim.log.clone().expect("it is recording");
     let setup = Setup { data: Some(folder.path().join("data")), environment: shim.environment(), ..kills::setup() };
-    let world = Arc::new(World::own(setup).await);
-    let mut writers = record::writers(&world, 4, dice).await;
-    for writer in &mut writers {
-        writer.remember(log.clone());
+    let mut world = World::own(setup).await;
+    let (mut begin, mut writers) = (None, Vec::new());
+    for answers in answers {
+        if begin.is_some() {
+            world.restart(|_| ());
+        }
+        let mut fresh = record::writers(&world, 4, dice).await;
+        for writer in &mut fresh {
+            writer.remember(log.clone());
+        }
+        begin.get_or_insert_with(|| fs::metadata(&log).expect("the log").len());
+        let shared = Arc::new(world);
+        writers.extend(record::work_and_kill(&shared, fresh, *answers).await);
+        world = Arc::into_inner(shared).expect("the writers are done");
+        world.kill();
     }
-    let begin = std::fs::metadata(&log).expect("the log").len();
-    let writers = record::work_and_kill(&world, writers, answers).await;
+    let begin = begin.expect("it has lived");
     let operations = Operations::read(&log, Disk::default());
     Past { folder, operations, begin, writers }
 }
@@ -82,7 +91,7 @@ async fn past_with_a_move(answers: usize, dice: &mut Dice) -> Past {
     let mut writers = record::writers(&world, 4, dice).await;
     world.terminate();
     fill_with_what_is_gone(&data).await;
-    let before = Disk::of(folder.path());
+    let before = at_rest(folder.path(), &data);
     for writer in &mut writers {
         writer.remember(log.clone());
     }
@@ -100,6 +109,17 @@ async fn past_with_a_move(answers: usize, dice: &mut Dice) -> Past {
     })
     .await;
     Past { folder, operations: Operations::read(&log, before), begin: 0, writers }
+}
+
+/// All that there is in a folder once nobody has the store in it open any more: sled writes for a moment after it was dropped.
+fn at_rest(folder: &Path, data: &Path) -> Disk {
+    File::open(log_of(data)).and_then(|log| log.lock()).expect("sled lets go of its log");
+    Disk::of(folder)
+}
+
+/// sled's log.
+fn log_of(data: &Path) -> PathBuf {
+    data.join("store/db")
 }
 
 /// Leaves so much behind in the files of a store that moving to new ones is worth it.
@@ -129,7 +149,7 @@ async fn fill_with_what_is_gone(data: &Path) {
 async fn holds(past: &Past, moment: u64, unsynced: Unsynced, ignored: Option<&str>, dice: &mut Dice) -> Result<(), String> {
     let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
     past.operations.rebuild(moment, past.folder.path(), folder.path(), unsynced, ignored, dice);
-    let writers: Vec<_> = past.writers.iter().map(|writer| writer.at(moment)).collect();
+    let writers: Vec<_> = past.writers.iter().filter_map(|writer| writer.at(moment)).collect();
     let data: PathBuf = folder.path().join("data");
     let check = tokio::spawn(async move {
         let world = Arc::new(World::own(Setup { data: Some(data), ..kills::setup() }).await);
@@ -153,35 +173,30 @@ fn is_too_old(recorded: Instant, cuts: u64) -> bool {
     is_too_old
 }
 
-async fn nothing_is_lost(answers: usize, cuts: u64) {
-    let mut dice = Dice::new();
-    let past = past(answers, &mut dice).await;
-    let (moments, recorded) = (past.moments(), Instant::now());
-    for cut in 0..cuts {
-        if is_too_old(recorded, cut) {
-            break;
-        }
-        let moment = *dice.pick(&moments).expect("something was written");
-        holds(&past, moment, unsynced(cut), None, &mut dice).await.unwrap_or_else(|error| panic!("{error}"));
-    }
-}
-
-async fn nothing_is_lost_by_a_move(answers: usize, cuts: u64) {
-    let mut dice = Dice::new();
-    let past = past_with_a_move(answers, &mut dice).await;
+async fn nothing_is_lost(past: Past, cuts: u64, dice: &mut Dice) {
     let recorded = Instant::now();
     for cut in 0..cuts {
         if is_too_old(recorded, cut) {
             break;
         }
-        let moment = past.moment(cut, &(past.begin..u64::MAX), &mut dice);
-        holds(&past, moment, unsynced(cut), None, &mut dice).await.unwrap_or_else(|error| panic!("{error}"));
+        let moment = past.moment(cut, &(past.begin..u64::MAX), dice);
+        holds(&past, moment, unsynced(cut), None, dice).await.unwrap_or_else(|error| panic!("{error}"));
     }
+}
+
+async fn nothing_is_lost_while_clients_work(answers: &[usize], cuts: u64) {
+    let mut dice = Dice::new();
+    nothing_is_lost(past(answers, &mut dice).await, cuts, &mut dice).await;
+}
+
+async fn nothing_is_lost_by_a_move(answers: usize, cuts: u64) {
+    let mut dice = Dice::new();
+    nothing_is_lost(past_with_a_move(answers, &mut dice).await, cuts, &mut dice).await;
 }
 
 async fn a_first_start_can_be_cut_short(cuts: u64) {
     let mut dice = Dice::new();
-    let past = past(1, &mut dice).await;
+    let past = past(&[1], &mut dice).await;
     for cut in 0..cuts {
         let moment = past.moment(cut, &(0..past.begin), &mut dice);
         let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
@@ -194,14 +209,20 @@ async fn a_first_start_can_be_cut_short(cuts: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h17_c3_nothing_that_was_answered_is_lost_when_the_power_goes() {
-    nothing_is_lost(150, 20).await;
+    nothing_is_lost_while_clients_work(&[150], 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h17_c3_nothing_that_was_answered_is_lost_when_the_power_goes_after_kills() {
+    nothing_is_lost_while_clients_work(&[50; 3], 12).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: 500 cuts"]
 async fn h17_c3_nothing_is_lost_at_hundreds_of_power_cuts() {
     for _ in 0..rounds(10) {
-        nothing_is_lost(500, 50).await;
+        nothing_is_lost_while_clients_work(&[500], 25).await;
+        nothing_is_lost_while_clients_work(&[50; 10], 25).await;
     }
 }
 
@@ -227,6 +248,21 @@ async fn h24_c15_a_first_start_can_be_cut_short_by_the_power_at_any_moment() {
 #[ignore = "takes minutes: 100 cuts"]
 async fn h24_c15_a_hundred_first_starts_can_be_cut_short_by_the_power() {
     a_first_start_can_be_cut_short(rounds(100)).await;
+}
+
+/// sled takes what it reads for safe: it notes where everything is, and what callers are told next rests on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h17_c3_what_a_killed_service_left_to_the_kernel_is_on_disk_before_the_next_one_writes_anything() {
+    let (folder, own) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    let data = folder.path().join("data");
+    let mut world = World::own(Setup { data: Some(data.clone()), ..kills::setup() }).await;
+    world.family().await;
+    world.kill();
+    let shim = Shim::new(folder.path(), own.path()).recording();
+    let log = shim.log.clone().expect("it is recording");
+    world.restart_with(|_| (), |setup| setup.environment = shim.environment());
+    let operations = Operations::read(&log, Disk::of(folder.path()));
+    assert!(operations.begin_with_a_sync_of(&log_of(&data)), "something was written first");
 }
 
 /// The records of a stopped service's store, which is brought to the present format.
@@ -271,11 +307,10 @@ async fn c14_a_store_of_an_older_format_is_whole_wherever_the_power_goes_while_i
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h17_c3_without_our_own_sync_the_same_power_cuts_lose_what_was_answered() {
     let mut dice = Dice::new();
-    let past = past(150, &mut dice).await;
+    let past = past(&[150], &mut dice).await;
     assert!(past.operations.syncs("fdatasync") > 10, "the service syncs by fdatasync");
-    let moments = past.moments();
-    for _ in 0..20 {
-        let moment = *dice.pick(&moments).expect("something was written");
+    for cut in 0..20 {
+        let moment = past.moment(cut, &(past.begin..u64::MAX), &mut dice);
         if holds(&past, moment, Unsynced::Lost, Some("fdatasync"), &mut dice).await.is_err() {
             return;
         }

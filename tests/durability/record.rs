@@ -128,11 +128,12 @@ impl Writer {
         self.history = Some(History { clock, past: vec![(now, self.clone())] });
     }
 
-    /// The record as it was when the file had this length: with every answer that had come, and open where a call was under way.
-    pub(crate) fn at(&self, moment: u64) -> Self {
+    /// The record as it was when the file had this length, if it had begun: with every answer that had come, and open where a call was
+    /// under way.
+    pub(crate) fn at(&self, moment: u64) -> Option<Self> {
         let history = self.history.as_ref().expect("a writer that remembers");
         let past = history.past.iter().rev().find(|(heard, _)| *heard <= moment);
-        past.map(|(_, writer)| writer.clone()).expect("the record begins before")
+        past.map(|(_, writer)| writer.clone())
     }
 
     /// What is known when a call is about to be sent.

@@ -51,6 +51,8 @@ __attribute__((constructor)) static void begin(void) {
     real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
     real_truncate = dlsym(RTLD_NEXT, "ftruncate64");
     real_open = dlsym(RTLD_NEXT, "open64");
+    /* Those of processes that write down in the same file are different ones. */
+    tokens = (unsigned long)getpid() << 32;
     root = getenv("SHIM_ROOT");
     faults = getenv("SHIM_FAULTS");
     const char *log = getenv("SHIM_LOG");

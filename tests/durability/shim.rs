@@ -113,6 +113,13 @@ impl Operations {
         around.flat_map(|pair| [Some(&pair[0]), after(&pair[1])]).flatten().map(|operation| operation.end).collect()
     }
 
+    /// Whether a file was synced before anything was written to any.
+    pub(crate) fn begin_with_a_sync_of(&self, file: &Path) -> bool {
+        let inode = inode(file);
+        let before = self.list.iter().take_while(|operation| matches!(operation.kind, b'B' | b'L' | b'E'));
+        before.filter(|operation| operation.kind == b'E' && operation.inode == inode).count() > 0
+    }
+
     /// How often files were synced in the way that is named.
     pub(crate) fn syncs(&self, way: &str) -> usize {
         self.list.iter().filter(|operation| operation.kind == b'B' && operation.data == way.as_bytes()).count()

@@ -252,6 +252,9 @@ fn open_files(path: &Path) -> Result<sled::Db, Error> {
     if is_there(&log)? {
         drop(lock(&log)?);
         readable::check(path)?;
+        // A process that was killed leaves to the kernel what it had written and not synced. sled takes all that it reads for safe: it may
+        // sync its notes of where everything is alone, and does not open again when the power goes before the log follows.
+        sync(&log)?;
     }
     // sled panics where it finds something that it did not expect in its files.
     match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
