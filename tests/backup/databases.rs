@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     formats::{lines, store_of_format_1},
+    harness::tools,
     postgres_server::{self, PostgresServer},
     stores,
 };
@@ -68,7 +69,7 @@ async fn a_part_that_a_killed_restore_has_left_in_a_database_is_nothing_that_a_s
         vec!["backup", &path("other"), "--store", &url],
         vec!["restore", &path("file"), "--store", &url],
     ] {
-        let mut refused = Command::new(env!("CARGO_BIN_EXE_supos-auth"));
+        let mut refused = tools::that_ends();
         refused.args(&command).env("SUPOS_AUTH_GRPC_LISTEN", "127.0.0.1:0").env("SUPOS_AUTH_OPS_LISTEN", "127.0.0.1:0");
         let output = refused.stdin(Stdio::null()).output().expect("the command runs");
         let said = String::from_utf8_lossy(&output.stderr);

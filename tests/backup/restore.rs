@@ -26,7 +26,7 @@ use crate::harness::{
     process::{Log, Process},
     refresh,
     sign::{Signed, signed},
-    valid,
+    tools, valid,
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_supos-auth");
@@ -80,7 +80,7 @@ impl Site {
     }
 
     fn run(&self, service: Option<&Service>, arguments: &[&str]) -> Output {
-        let mut command = Command::new(BINARY);
+        let mut command = tools::that_ends();
         command.args(arguments).env("XDG_CONFIG_HOME", self.path("config")).env_remove("SUPOS_AUTH_TICKET").stdin(Stdio::null());
         if let Some(service) = service {
             command.env("SUPOS_AUTH_SERVER", &service.server);

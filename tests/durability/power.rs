@@ -74,6 +74,7 @@ async fn past(answers: &[usize], dice: &mut Dice) -> Past {
         writers.extend(record::work_and_kill(&shared, fresh, *answers).await);
         world = Arc::into_inner(shared).expect("the writers are done");
         world.kill();
+        Operations::complete(&log, folder.path());
     }
     let begin = begin.expect("it has lived");
     let operations = Operations::read(&log, Disk::default());

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     fs,
+    io::Write as _,
     os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -101,6 +102,31 @@ impl Operations {
         Self { before, list }
     }
 
+    /// Adds to the log what a killed process had written, and did not get to write down, to files in `root`: the next process finds it there.
+    pub(crate) fn complete(log: &Path, root: &Path) {
+        let known = Self::read(log, Disk::default());
+        let file = fs::File::options().append(true).open(log).expect("the log");
+        // A record that was not finished is not part of it.
+        file.set_len(known.moments().last().copied().unwrap_or(0)).expect("it can be cut");
+        let mut written: HashMap<u64, Vec<u8>> = HashMap::new();
+        for operation in &known.list {
+            match operation.kind {
+                b'N' => _ = written.insert(operation.inode, Vec::new()),
+                b'W' | b'T' => apply(written.entry(operation.inode).or_default(), operation),
+                _ => {}
+            }
+        }
+        let mut missed = Vec::new();
+        for (inode, content) in Disk::of(root).files {
+            let known = written.remove(&inode).unwrap_or_default();
+            if known != content.safe {
+                missed.extend(record(b'T', inode, content.safe.len() as u64, &[]));
+                missed.extend(record(b'W', inode, 0, &content.safe));
+            }
+        }
+        (&file).write_all(&missed).expect("it can be added to");
+    }
+
     /// The moments between operations, as lengths of the log.
     pub(crate) fn moments(&self) -> Vec<u64> {
         self.list.iter().map(|operation| operation.end).collect()
@@ -169,6 +195,12 @@ impl Operations {
         }
         Disk { files, folders }.make(inode(root), folder);
     }
+}
+
+/// An operation as it stands in the log.
+fn record(kind: u8, inode: u64, number: u64, data: &[u8]) -> Vec<u8> {
+    let numbers = [inode, number, data.len() as u64].map(u64::to_ne_bytes).concat();
+    [&[kind], numbers.as_slice(), data].concat()
 }
 
 enum Begun {

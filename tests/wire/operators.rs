@@ -17,6 +17,7 @@ use crate::harness::{
     App, native, now,
     process::{Log, Process},
     sign::signed,
+    tools,
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_supos-auth");
@@ -124,7 +125,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 fn serve_refuses(site: &Site, more: &[&str]) -> String {
-    let output = Command::new(BINARY).args(site.serve_arguments(more)).output().expect("the binary runs");
+    let output = tools::that_ends().args(site.serve_arguments(more)).output().expect("the binary runs");
     assert!(!output.status.success());
     let text = String::from_utf8(output.stderr).expect("text");
     assert!(!text.contains("panicked"), "{text}");

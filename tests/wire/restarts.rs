@@ -1,6 +1,6 @@
 //! The service is ended and started again: what was given out and what was taken back both stay.
 
-use crate::harness::{Call, Case, Op, Pair, Setup, Via, Who, World, authorize, exchange, refresh};
+use crate::harness::{Call, Case, Op, Pair, Setup, Via, Who, World, authorize, exchange, refresh, tools};
 
 async fn everything_survives(end: fn(&mut Pair)) {
     let mut world = World::own(Setup::default()).await;
@@ -90,7 +90,7 @@ async fn a_second_service_on_the_same_data_refuses_and_harms_nobody() {
     let world = World::own(Setup::default()).await;
     let (app, _, _, tokens) = world.family().await;
     let data = world.data();
-    let second = std::process::Command::new(env!("CARGO_BIN_EXE_supos-auth"))
+    let second = tools::that_ends()
         .args([
             "serve",
             "--dev",
@@ -121,7 +121,7 @@ async fn a_store_made_for_demonstration_does_not_start_as_a_real_one() {
     world.terminate();
     let key = world.data().with_extension("key");
     std::fs::write(&key, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n").expect("a key file");
-    let real = std::process::Command::new(env!("CARGO_BIN_EXE_supos-auth"))
+    let real = tools::that_ends()
         .args(["serve", "--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--public-url", "http://127.0.0.1:1"])
         .arg("--edge-listen")
         .arg(format!("unix:{}", world.edge().display()))
@@ -139,7 +139,7 @@ async fn a_store_made_for_demonstration_does_not_start_as_a_real_one() {
 #[tokio::test]
 async fn demonstration_data_are_served_on_loopback_alone() {
     let folder = tempfile::tempdir().expect("a folder");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_supos-auth"))
+    let output = tools::that_ends()
         .args([
             "serve",
             "--dev",

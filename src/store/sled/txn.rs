@@ -139,7 +139,6 @@ pub(super) fn unavailable(error: sled::Error) -> Error {
         sled::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Error::StoreUnavailable(format!("its files are damaged ({error}). Restore it from a backup"))
         }
-        sled::Error::Io(error) => Error::StoreUnavailable(error.to_string()),
         error => Error::StoreUnavailable(error.to_string()),
     }
 }

@@ -1,11 +1,9 @@
 //! What operators know of apps that use what is deprecated, and how they switch it off.
 
-use std::process::Command;
-
 use supos_auth::grpc::pb::supos::auth::admin::v1::{AppUsage, DeleteAppRequest, ListAppUsageRequest};
 use tonic::Code;
 
-use crate::harness::{App, Call, Op, Pair, Setup, Status, Via, Who, World, authorize, exchange, refresh, valid};
+use crate::harness::{App, Call, Op, Pair, Setup, Status, Via, Who, World, authorize, exchange, refresh, tools, valid};
 
 async fn usage(world: &World, app: &App) -> Option<AppUsage> {
     let request = world.as_admin(ListAppUsageRequest { page_size: 1000, page_token: String::new() }).await;
@@ -85,7 +83,7 @@ async fn each_deprecated_operation_can_be_switched_off_and_the_others_go_on() {
 #[test]
 fn only_what_is_deprecated_can_be_switched_off() {
     for name in ["v2.Token", "v281.Nothing", "all"] {
-        let started = Command::new(env!("CARGO_BIN_EXE_supos-auth")).args(["serve", "--switch-off", name]).output().expect("it runs");
+        let started = tools::that_ends().args(["serve", "--switch-off", name]).output().expect("it runs");
         let said = String::from_utf8_lossy(&started.stderr);
         assert!(!started.status.success() && said.contains("v281.SignOut"), "it says what can be: {said}");
     }

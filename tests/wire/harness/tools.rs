@@ -6,9 +6,18 @@ use std::{
     process::Command,
 };
 
+use super::process::PATIENCE;
+
 /// The root of the checkout.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// supos-auth, which is ended where it serves though it should have refused to.
+pub(crate) fn that_ends() -> Command {
+    let mut command = Command::new("timeout");
+    command.arg(PATIENCE.as_secs().to_string()).arg(env!("CARGO_BIN_EXE_supos-auth"));
+    command
 }
 
 /// Envoy: `ENVOY`, else the one that `make tools` fetched, else the one on the `PATH`.
