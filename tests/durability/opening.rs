@@ -1,6 +1,6 @@
 //! The process is killed while it opens its store, finds what such a kill has left, or is not the only one.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{ffi::OsString, fs, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 
@@ -24,20 +24,20 @@ async fn worked_in(answers: usize, dice: &mut Dice) -> (World, Vec<record::Write
 }
 
 /// Starts a service on the world's store.
-fn start(world: &World, log: &Log) -> Process {
+pub(crate) fn start(world: &World, environment: &[(String, OsString)], log: &Log) -> Process {
     let mut arguments: Vec<_> =
         ["serve", "--dev", "--grpc-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data-dir"].map(Into::into).into();
     arguments.push(world.data().into());
     arguments.extend(["--edge-listen".into(), format!("unix:{}", world.edge().with_extension("second").display()).into()]);
     let folder = world.data().parent().expect("a folder").to_owned();
-    Process::start(env!("CARGO_BIN_EXE_supos-auth").as_ref(), &folder, arguments, &[], log)
+    Process::start(env!("CARGO_BIN_EXE_supos-auth").as_ref(), &folder, arguments, environment, log)
 }
 
 async fn a_kill_while_it_opens_loses_nothing(answers: usize, kills: u64) {
     let mut dice = Dice::new();
     let (mut world, writers) = worked_in(answers, &mut dice).await;
     for _ in 0..kills {
-        let service = start(&world, &Log::default());
+        let service = start(&world, &[], &Log::default());
         tokio::time::sleep(Duration::from_micros(dice.roll(400_000))).await;
         service.kill();
     }
@@ -80,7 +80,7 @@ async fn c11_a_second_service_on_the_same_folder_says_so_and_harms_nobody() {
     let world = Arc::new(World::own(kills::setup()).await);
     let writers = record::writers(&world, 2, &mut dice).await;
     let log = Log::default();
-    let mut second = start(&world, &log);
+    let mut second = start(&world, &[], &log);
     let process = world.service_id();
     let writers = record::work(&world, writers, async move |mut heard| {
         let refused = tokio::task::spawn_blocking(move || {

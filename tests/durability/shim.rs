@@ -103,12 +103,12 @@ impl Operations {
     }
 
     /// Adds to the log what a killed process had written, and did not get to write down, to files in `root`: the next process finds it there.
-    pub(crate) fn complete(log: &Path, root: &Path) {
+    pub(crate) fn complete(log: &Path, before: &Disk, root: &Path) {
         let known = Self::read(log, Disk::default());
         let file = fs::File::options().append(true).open(log).expect("the log");
         // A record that was not finished is not part of it.
         file.set_len(known.moments().last().copied().unwrap_or(0)).expect("it can be cut");
-        let mut written: HashMap<u64, Vec<u8>> = HashMap::new();
+        let mut written: HashMap<u64, Vec<u8>> = before.files.iter().map(|(inode, file)| (*inode, file.safe.clone())).collect();
         for operation in &known.list {
             match operation.kind {
                 b'N' => _ = written.insert(operation.inode, Vec::new()),

@@ -129,6 +129,8 @@ pub(super) fn settle(folder: &Path) -> Result<(), Error> {
     let (store, next) = (folder.join(STORE), folder.join(NEXT));
     remove(&folder.join(COPY))?;
     if is_there(&next)? {
+        // Who gave it its name may have been killed before that was on disk.
+        sync(folder)?;
         remove(&store)?;
         fs::rename(&next, &store).map_err(|error| io_error("cannot rename", &next, &error))?;
         sync(folder)?;
