@@ -56,7 +56,10 @@ pub(super) fn make_if_missing(path: &Path) -> Result<(), StartError> {
             tracing::info!(file = %path.display(), "made a master key");
             Ok(())
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        // Whoever made it may have been killed before its name was on disk.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            sync_folder_of(path).map_err(|error| format!("cannot sync the folder of {}: {error}", path.display()).into())
+        }
         Err(error) => Err(format!("cannot make the master key {}: {error}", path.display()).into()),
     }
 }

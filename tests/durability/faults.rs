@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use supos_auth::grpc::pb::supos::auth::admin::v1::{TakeBackupRequest, TakeBackupResponse, backup_service_client::BackupServiceClient};
@@ -14,13 +14,14 @@ use tokio::task::JoinSet;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
-    dice::Dice,
+    dice::{Dice, rounds},
     harness::{
-        Call, Op, Setup, Via, Who, World, exchange,
-        process::{Log, Process},
+        App, Call, Case, Op, Setup, Via, Who, World, authorize, exchange,
+        process::{Log, PATIENCE, Process},
+        sink::{Manner, Sink},
         valid,
     },
-    kills, record,
+    kills, power, record,
     shim::Shim,
 };
 
@@ -129,6 +130,52 @@ async fn a_signed_question_is_not_answered_before_its_signature_is_used_up_on_di
         let reply = world.call(Via::Native, &question).await;
         record::answered(reply).expect_err("it was answered");
         assert_eq!(world.ended().code(), Some(1), "{fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_app_is_told_of_a_sign_out_that_is_not_on_disk() {
+    let (mut world, shim, _folder) = breakable(&[]).await;
+    let sink = Sink::start(Manner::Status(200, None));
+    let uri = sink.url("/logout");
+    let app = world.app_with(|app| app.logout_uris = vec![uri.clone()]).await;
+    let app = App { logout: uri, ..app };
+    let (_, ticket) = world.signed_in().await;
+    world.tokens(&app, &ticket).await;
+    shim.breaks("fdatasync HANG");
+    let reply = world.call(Via::Native, &Call::new(Op::SignOut).by(Who::ticket(&ticket))).await;
+    record::answered(reply).expect_err("it was answered");
+    assert_eq!(world.ended().code(), Some(1));
+    assert_eq!(sink.connections(), 0, "it was told");
+    shim.mends();
+    // The kill left what was written, so it has happened now.
+    world.restart(|_| ());
+    world.call(Via::Native, &authorize(Op::Authorize, &app).by(Who::ticket(&ticket))).await.refused(Case::Caller);
+    assert!(sink.next().await.target.ends_with("/logout"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h20_c6_a_service_that_is_told_to_stop_while_its_store_moves_on_a_slow_disk_goes_on_to_the_next_start_with_everything() {
+    let mut dice = Dice::new();
+    let (mut world, shim, folder) = breakable(&[]).await;
+    let data = folder.path().join("files/data");
+    let (app, _, _, tokens) = world.family().await;
+    for _ in 0..rounds(2) {
+        world.terminate();
+        power::fill_with_what_is_gone(&data).await;
+        shim.breaks("fsync DELAY 1");
+        world.restart(|_| ());
+        let begun = Instant::now();
+        while !data.join("store.next").exists() {
+            assert!(begun.elapsed() < PATIENCE, "the store does not move");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The old files are removed a second or two later.
+        tokio::time::sleep(Duration::from_micros(dice.roll(2_500_000))).await;
+        world.terminate();
+        shim.mends();
+        world.restart(|_| ());
+        assert!(world.call(Via::Native, &valid(&tokens.access).by(app.who())).await.valid());
     }
 }
 

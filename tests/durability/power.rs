@@ -141,7 +141,7 @@ fn log_of(data: &Path) -> PathBuf {
 }
 
 /// Leaves so much behind in the files of a store that moving to new ones is worth it.
-async fn fill_with_what_is_gone(data: &Path) {
+pub(crate) async fn fill_with_what_is_gone(data: &Path) {
     let store = SledStore::open(data).expect("a store");
     for _ in 0..28 {
         let codes = (0..500).map(|_| {
@@ -285,7 +285,9 @@ async fn h17_c3_what_a_killed_service_left_to_the_kernel_is_on_disk_before_the_n
     let log = shim.log.clone().expect("it is recording");
     world.restart_with(|_| (), |setup| setup.environment = shim.environment());
     let operations = Operations::read(&log, Disk::of(folder.path()));
-    assert!(operations.begin_with_a_sync_of(&log_of(&data)), "something was written first");
+    for path in [log_of(&data), data] {
+        assert!(operations.begin_with_a_sync_of(&path), "something was written before {} was synced", path.display());
+    }
 }
 
 /// The records of a stopped service's store, which is brought to the present format.

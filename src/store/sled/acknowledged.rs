@@ -31,8 +31,7 @@ impl Acknowledged {
     /// Compares the file with what the store holds, and makes it where there is none.
     pub(super) fn open(path: &Path, tree: &sled::Tree) -> Result<Self, Error> {
         let cannot = |error: &io::Error| io_error("cannot use", path, error);
-        let step = tree.get(keys::STEP).map_err(unavailable)?;
-        let step = step.and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?))).unwrap_or_default();
+        let step = last_step(tree)?;
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(|error| cannot(&error))?;
         let mut bytes = [0; LENGTH];
@@ -48,6 +47,11 @@ impl Acknowledged {
         let mut acknowledged = Self { file, step };
         acknowledged.note(step).and_then(|()| acknowledged.file.sync_all()).map_err(|error| cannot(&error))?;
         Ok(acknowledged)
+    }
+
+    /// Notes that all that is in `tree` is on disk.
+    pub(super) fn note_all_of(&mut self, tree: &sled::Tree) -> Result<(), Error> {
+        self.note(last_step(tree)?).map_err(|error| Error::StoreUnavailable(format!("cannot note what is on disk: {error}")))
     }
 
     /// The number of the last step that was noted.
@@ -67,6 +71,12 @@ impl Acknowledged {
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// The number of the last step that a store holds.
+fn last_step(tree: &sled::Tree) -> Result<u64, Error> {
+    let step = tree.get(keys::STEP).map_err(unavailable)?;
+    Ok(step.and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?))).unwrap_or_default())
 }
 
 fn read(bytes: [u8; LENGTH]) -> Option<u64> {

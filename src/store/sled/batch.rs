@@ -24,6 +24,9 @@ const MANY: usize = 256;
 pub(super) fn apply(tree: &sled::Tree, writes: &Writes) -> Result<(), Error> {
     let mut batch = sled::Batch::default();
     for (key, written) in writes {
+        // sled reads as it writes. What it does not get to read in the middle of a batch ends that, and what it has written by then comes back
+        // when the store is opened again, though it is not whole.
+        tree.contains_key(key).map_err(unavailable)?;
         match &written.value {
             Some(value) => batch.insert(key, value),
             None => batch.remove(key),
@@ -121,6 +124,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::{super::txn::Txn, *};
 
     #[test]
@@ -201,7 +206,7 @@ mod tests {
         // What is not in memory cannot be read any more, and sled takes writes all the same.
         let log = std::fs::OpenOptions::new().write(true).open(folder.path().join("store/db")).unwrap();
         let length = log.metadata().unwrap().len();
-        std::os::unix::fs::FileExt::write_all_at(&log, &vec![0xff; usize::try_from(length / 2).unwrap()], length / 4).unwrap();
+        log.write_all_at(&vec![0xff; usize::try_from(length / 2).unwrap()], length / 4).unwrap();
 
         let mut batch = Batch::new((*db).clone(), Arc::default());
         let mut written = Txn::new(&mut batch);
@@ -214,6 +219,39 @@ mod tests {
         assert!(scan.keys(b"").any(|key| key.is_err()));
         assert_eq!(scan.finish(), Ok(None));
         assert!(batch.settle().is_err(), "nothing is left to do, and so it has gone well");
+    }
+
+    #[test]
+    fn of_a_batch_that_could_not_be_written_nothing_is_there_when_the_store_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = || sled::Config::new().path(folder.path().join("store"));
+        let log = || std::fs::OpenOptions::new().read(true).write(true).open(folder.path().join("store/db")).unwrap();
+        let key = |number: u32| number.to_be_bytes();
+        let db = config().open().unwrap();
+        for number in 0..20_000 {
+            db.insert(key(number), &[7; 64][..]).unwrap();
+        }
+        drop(db);
+        log().lock().unwrap();
+        let db = config().open().unwrap();
+        let whole = std::fs::read(folder.path().join("store/db")).unwrap();
+        let (begin, end) = (whole.len() / 4, whole.len() * 3 / 4);
+        log().write_all_at(&vec![0xff; end - begin], begin as u64).unwrap();
+
+        let writes: Writes = (0..200_u32)
+            .map(|number| (sled::IVec::from(&key(number * 100)), Written { value: Some(sled::IVec::from(&[8; 64][..])), record: None }))
+            .collect();
+        apply(&db, &writes).unwrap_err();
+        // sled itself writes what it has, twice a second.
+        db.flush().unwrap();
+        drop(db);
+        let file = log();
+        file.lock().unwrap();
+        file.write_all_at(&whole[begin..end], begin as u64).unwrap();
+        drop(file);
+        let db = config().open().unwrap();
+        let changed = (0..200_u32).filter(|number| db.get(key(number * 100)).unwrap().is_some_and(|value| value[0] == 8)).count();
+        assert_eq!(changed, 0);
     }
 
     #[test]

@@ -198,6 +198,8 @@ struct Copy {
     /// open then, and to nobody who opens it later. sled may have been told, and goes on.
     file: File,
     path: PathBuf,
+    /// There once most of it is on disk.
+    acknowledged: Option<Acknowledged>,
 }
 
 impl Copy {
@@ -206,7 +208,16 @@ impl Copy {
         let db = open_files(&path)?;
         let log = path.join("db");
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
-        Ok(Self { db, file, path })
+        Ok(Self { db, file, path, acknowledged: None })
+    }
+
+    /// Brings to disk what has been copied so far, and what there is besides, while steps go on.
+    fn make_ready(mut self) -> Result<Self, Error> {
+        self.sync()?;
+        self.acknowledged = Some(Acknowledged::open(&self.path.join("acknowledged"), &self.db)?);
+        sync(&self.path.join("conf"))?;
+        sync(&self.path)?;
+        Ok(self)
     }
 
     /// Brings to disk what has been copied.
@@ -215,14 +226,13 @@ impl Copy {
         self.file.sync_all().map_err(|error| io_error("cannot sync the log in", &self.path, &error))
     }
 
-    /// Puts the new files in force. To be called between two steps. Whether it failed before that or after makes a difference: after it,
-    /// nobody knows which files the next start finds.
-    fn put_in_force(self, folder: &Path) -> (Result<(), Error>, Wrote) {
-        let prepare = || {
+    /// Puts the new files in force. To be called between two steps, with as few syncs as can be: to the watchdog it is one. Whether it failed
+    /// before that or after makes a difference: after it, nobody knows which files the next start finds.
+    fn put_in_force(mut self, folder: &Path) -> (Result<(), Error>, Wrote) {
+        let mut prepare = || {
             self.sync()?;
-            let acknowledged = Acknowledged::open(&self.path.join("acknowledged"), &self.db)?;
-            sync(&self.path.join("conf"))?;
-            sync(&self.path)?;
+            let mut acknowledged = self.acknowledged.take().ok_or_else(|| Error::Internal("the copy is not ready".into()))?;
+            acknowledged.note_all_of(&self.db)?;
             let next = folder.join(NEXT);
             fs::rename(&self.path, &next).map_err(|error| io_error("cannot rename", &self.path, &error))?;
             Ok(acknowledged)
@@ -274,7 +284,7 @@ impl SledStore {
     /// Copies everything into new files, and puts them in force. When that fails nothing is left of them: where the disk is full, the log of
     /// the old ones needs their room at once.
     async fn copy_all(&self) -> Result<(), Error> {
-        let (folder, path) = (self.folder.clone(), self.folder.join(COPY));
+        let folder = self.folder.clone();
         let copied = match blocking(move || Copy::begin(&folder)).await {
             Err(error) => Err(error),
             Ok(copy) => {
@@ -289,8 +299,9 @@ impl SledStore {
                 copied.and(blocking(let_go).await)
             }
         };
+        let folder = self.folder.clone();
         if copied.is_err()
-            && let Err(error) = blocking(move || remove(&path)).await
+            && let Err(error) = blocking(move || remove(&folder.join(COPY))).await
         {
             tracing::warn!("a copy that is worth nothing is left, until the next start or the next copy: {error}");
         }
@@ -312,7 +323,7 @@ impl SledStore {
             }
         }
         // Most of it goes to disk here, while steps go on, and what little comes after it between two of them.
-        let copy = blocking(move || copy.sync().map(|()| copy)).await?;
+        let copy = blocking(move || copy.make_ready()).await?;
         let (folder, beside) = (self.folder.clone(), self.writer.beside.clone());
         let put_in_force = move |_: &sled::Tree| match beside.mirror.get() {
             Some(_) => copy.put_in_force(&folder),

@@ -137,8 +137,10 @@ impl LogoutStore for SledStore {
     }
 
     async fn take_logout(&self, owed: &OwedLogout, _: Timestamp) -> Result<bool, Error> {
-        // One process has the store, and knows what it is trying.
-        Ok(self.get::<OwedLogout>(&keys::owed(owed.id))?.is_some())
+        // One process has the store, and knows what it is trying. The step that owes it may not be on disk yet, and an app that was told of a
+        // sign-out that a power cut undoes would be told wrongly: an answer of the writer comes after all that was written before.
+        let at = keys::owed(owed.id);
+        self.writer.run_in_turn(move |txn| txn.has(&at)).await
     }
 
     async fn settle_logout(&self, id: LogoutId, outcome: Outcome) -> Result<(), Error> {

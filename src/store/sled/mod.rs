@@ -20,6 +20,7 @@ mod writer;
 use std::{
     fs::{self, File, TryLockError},
     io,
+    ops::Deref,
     os::unix::fs::MetadataExt as _,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
@@ -61,12 +62,26 @@ const UNREADABLE_AGAIN: Duration = Duration::from_hours(1);
 /// A store in a folder of this machine.
 #[derive(Debug)]
 pub struct SledStore {
-    folder: PathBuf,
+    folder: Arc<Folder>,
     current: Current,
     writer: Writer,
     compaction: Compaction,
-    /// Held as long as the store is open.
+}
+
+/// The data folder, which this process has for itself as long as anybody here holds this: whoever is still at work in it when the store has
+/// been dropped, too.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
     _lock: File,
+}
+
+impl Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
 }
 
 fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
@@ -90,7 +105,7 @@ impl SledStore {
     /// [`Error::StoreUnavailable`], with what to do, when another process has it open, it is damaged, of a newer format, or cannot be read.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|error| io_error("cannot make", folder, &error))?;
-        let folder_lock = lock_folder(folder)?;
+        let lock = lock_folder(folder)?;
         compaction::settle(folder)?;
         let path = folder.join(STORE);
         match fs::symlink_metadata(&path) {
@@ -105,7 +120,9 @@ impl SledStore {
                 check_can_be_replaced(folder, &path, &found)?;
             }
         }
-        Self::open_at(folder, &path, folder_lock)
+        // Who made it may have been killed before its name was on disk.
+        sync_names(folder)?;
+        Self::open_at(Folder { path: folder.to_owned(), _lock: lock }, &path)
     }
 
     /// Where a store is in `folder`, if there is one.
@@ -137,20 +154,21 @@ impl SledStore {
     }
 
     /// Opens the store at `path`.
-    fn open_at(folder: &Path, path: &Path, folder_lock: File) -> Result<Self, Error> {
+    fn open_at(folder: Folder, path: &Path) -> Result<Self, Error> {
         remove_half_written_snapshots(path)?;
+        // Open before sled has it: what the kernel could not write it says once to each who has the file open then.
+        let log = path.join("db");
+        let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
         let db = open_files(path)?;
         let acknowledged = Acknowledged::open(&path.join("acknowledged"), &db)?;
         sync(path)?;
-        let log = path.join("db");
-        let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
         migration::migrate(&db, &file)?;
         let tree: sled::Tree = (*db).clone();
         let owed = logouts::count(&tree)?;
         let current = Current::new(RwLock::new(tree));
         let writer = Writer::start(Files { db, file, acknowledged }, Current::clone(&current), owed)
             .map_err(|error| io_error("cannot start the writer of", path, &error))?;
-        Ok(Self { folder: folder.to_owned(), current, writer, compaction: Compaction::default(), _lock: folder_lock })
+        Ok(Self { folder: Arc::new(folder), current, writer, compaction: Compaction::default() })
     }
 
     /// Has this process end when the disk does not answer for so long: what hangs gives no error, and callers would wait for ever.
@@ -228,8 +246,7 @@ fn make(folder: &Path, path: &Path) -> Result<(), Error> {
     for made in [fresh.join("conf"), fresh.join("db"), fresh.clone()] {
         sync(&made)?;
     }
-    fs::rename(&fresh, path).map_err(|error| io_error("cannot rename", &fresh, &error))?;
-    sync_names(folder)
+    fs::rename(&fresh, path).map_err(|error| io_error("cannot rename", &fresh, &error))
 }
 
 /// Brings to disk what is in a folder, and that the folder is there: it may be new, too, and what it is in.
@@ -254,7 +271,9 @@ fn open_files(path: &Path) -> Result<sled::Db, Error> {
         readable::check(path)?;
         // A process that was killed leaves to the kernel what it had written and not synced. sled takes all that it reads for safe: it may
         // sync its notes of where everything is alone, and does not open again when the power goes before the log follows.
-        sync(&log)?;
+        let cannot = |error: io::Error| io_error("cannot sync", &log, &error);
+        let file = File::open(&log).map_err(cannot)?;
+        file.sync_all().inspect_err(|_| forget_what_was_read(&file)).map_err(cannot)?;
     }
     // sled panics where it finds something that it did not expect in its files.
     match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
@@ -266,6 +285,13 @@ fn open_files(path: &Path) -> Result<sled::Db, Error> {
         Ok(Err(error)) => Err(damaged(path, &error.to_string())),
         Err(_) => Err(damaged(path, "see above")),
     }
+}
+
+/// Has the kernel read a file from the disk again. What it could not write it takes for written, and gives to whoever reads it next: a start
+/// would go on from what is not there.
+fn forget_what_was_read(file: &File) {
+    // Where it cannot, nothing is worse than it was.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
 fn damaged(path: &Path, what: &str) -> Error {

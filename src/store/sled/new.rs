@@ -47,8 +47,11 @@ impl NewStore {
         let taken = lock_folder(folder)?;
         compaction::settle(folder)?;
         Self::check_place(folder)?;
-        remove_unfinished(folder)?;
-        let store = SledStore::open(&folder.join(UNFINISHED))?;
+        let unfinished = folder.join(UNFINISHED);
+        fs::create_dir_all(&unfinished).map_err(|error| io_error("cannot make", &unfinished, &error))?;
+        sync_names(folder)?;
+        empty(&unfinished).map_err(|error| io_error("cannot empty", &unfinished, &error))?;
+        let store = SledStore::open(&unfinished)?;
         Ok(Self { folder: folder.to_owned(), store, is_finished: false, _lock: taken })
     }
 
@@ -97,13 +100,25 @@ pub(super) fn remove_unfinished(folder: &Path) -> Result<(), Error> {
     }
 }
 
+/// Removes what is in a folder that stays.
+fn empty(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 impl Drop for NewStore {
     fn drop(&mut self) {
-        if let Err(error) = remove_unfinished(&self.folder) {
-            tracing::warn!("what was not restored is left behind: {error}");
-        } else if !self.is_finished {
-            // Where even that cannot be made, whoever restores has been told that there is no store.
-            let _ = fs::create_dir(self.folder.join(UNFINISHED));
+        let unfinished = self.folder.join(UNFINISHED);
+        let gone = if self.is_finished { fs::remove_dir_all(&unfinished) } else { empty(&unfinished) };
+        if let Err(error) = gone {
+            tracing::warn!("what was not restored is left behind in {}: {error}", unfinished.display());
         }
     }
 }

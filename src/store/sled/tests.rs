@@ -206,9 +206,11 @@ fn a_restore_that_was_killed_or_failed_makes_room_for_no_empty_store() {
     assert!(refused.contains("a restore into") && refused.contains("give it again") && refused.contains("restore.unfinished"), "{refused}");
     assert!(unfinished.join("store/db").exists() && !folder.path().join(STORE).exists());
 
-    // One that fails by itself leaves nothing but that it was there, and the next one goes on from there.
+    // One that fails by itself leaves nothing but that it was there, and the next one goes on from there. It is there all the time.
+    let inode = fs::metadata(&unfinished).unwrap().ino();
     drop(NewStore::begin(folder.path()).unwrap());
     assert_eq!(fs::read_dir(&unfinished).unwrap().count(), 0);
+    assert_eq!(fs::metadata(&unfinished).unwrap().ino(), inode);
     SledStore::open(folder.path()).unwrap_err();
     NewStore::begin(folder.path()).unwrap().finish().unwrap();
     assert!(!unfinished.exists());

@@ -23,7 +23,10 @@ use std::{
 
 use tokio::sync::{Notify, mpsc as jobs, oneshot, watch};
 
-use super::{acknowledged::Acknowledged, batch::Batch, compaction::Mirror, keys, records::Records, snapshot::Snapshots, txn::Txn};
+use super::{
+    acknowledged::Acknowledged, batch::Batch, compaction::Mirror, forget_what_was_read, keys, records::Records, snapshot::Snapshots,
+    txn::Txn,
+};
 use crate::core::Error;
 
 /// How many steps may wait. More are shed.
@@ -85,7 +88,8 @@ impl Files {
     /// Brings to disk what was written up to a step.
     fn flush(&mut self, last: u64) -> Result<(), String> {
         self.db.flush().map_err(|error| error.to_string())?;
-        self.file.sync_data().and_then(|()| self.acknowledged.note(last)).map_err(|error| error.to_string())
+        self.file.sync_data().inspect_err(|_| forget_what_was_read(&self.file)).map_err(|error| error.to_string())?;
+        self.acknowledged.note(last).map_err(|error| error.to_string())
     }
 }
 
