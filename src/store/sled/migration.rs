@@ -37,7 +37,7 @@ pub(super) fn migrate(db: &sled::Db, file: &File) -> Result<(), Error> {
     while format < FORMAT {
         tracing::info!(from = format, to = format + 1, "bringing the store to a newer format");
         match format {
-            1 => from_1(db)?,
+            1 => from_1(db, file)?,
             _ => {
                 return Err(Error::StoreUnavailable(format!(
                     "the store has format {format}, which there never was: restore it from a backup"
@@ -53,23 +53,26 @@ pub(super) fn migrate(db: &sled::Db, file: &File) -> Result<(), Error> {
 
 /// Notes the format, once everything before it is on disk.
 fn set_format(db: &sled::Db, file: &File, format: u32) -> Result<(), Error> {
-    let sync = || file.sync_data().map_err(|error| Error::StoreUnavailable(format!("the store cannot be written to disk: {error}")));
-    sync()?;
-    write(db, |txn| txn.put(keys::FORMAT, &format))?;
-    sync()
+    write(db, file, |txn| txn.put(keys::FORMAT, &format))
 }
 
-fn write(db: &sled::Db, step: impl FnOnce(&mut Txn<'_>) -> Result<(), Error>) -> Result<(), Error> {
+/// Writes to the tree, and to the disk: sled uses the room of what is replaced again as soon as it has flushed, which may not be on the disk.
+fn write(db: &sled::Db, file: &File, step: impl FnOnce(&mut Txn<'_>) -> Result<(), Error>) -> Result<(), Error> {
     let mut batch = Batch::new((**db).clone(), Arc::default());
     let mut txn = Txn::new(&mut batch);
     step(&mut txn)?;
     apply(db, &txn.into_writes())?;
     db.flush().map_err(unavailable)?;
-    Ok(())
+    file.sync_data().map_err(|error| Error::StoreUnavailable(format!("the store cannot be written to disk: {error}")))
 }
 
 /// Gives every key that begins with `prefix` to `change`, and writes what that puts, batch by batch.
-fn each(db: &sled::Db, prefix: &[u8], mut change: impl FnMut(&mut Txn<'_>, &[u8], &[u8]) -> Result<(), Error>) -> Result<(), Error> {
+fn each(
+    db: &sled::Db,
+    file: &File,
+    prefix: &[u8],
+    mut change: impl FnMut(&mut Txn<'_>, &[u8], &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut begin = Bound::Included(prefix.to_vec());
     let mut done = 0;
     loop {
@@ -78,7 +81,7 @@ fn each(db: &sled::Db, prefix: &[u8], mut change: impl FnMut(&mut Txn<'_>, &[u8]
         let batch: Vec<_> = batch.into_iter().take_while(|(key, _)| key.starts_with(prefix)).collect();
         let Some((last, _)) = batch.last() else { return Ok(()) };
         begin = Bound::Excluded(last.to_vec());
-        write(db, |txn| batch.iter().try_for_each(|(key, value)| change(txn, key, value)))?;
+        write(db, file, |txn| batch.iter().try_for_each(|(key, value)| change(txn, key, value)))?;
         let before = done;
         done += batch.len() as u64;
         if done / SAY_EVERY > before / SAY_EVERY {
@@ -94,8 +97,8 @@ fn again<T: Serialize + DeserializeOwned>(txn: &mut Txn<'_>, key: &[u8], value: 
 
 /// Format 2: ids and hashes are bytes and not lists of numbers, a code has the time until which it is kept, what was used up has the time
 /// until which it is remembered, and where it is noted whose a session is, it is noted when it is looked at next.
-fn from_1(db: &sled::Db) -> Result<(), Error> {
-    each(db, b"", |txn, key, value| match key.split_at_checked(1).map(|(kind, _)| kind) {
+fn from_1(db: &sled::Db, file: &File) -> Result<(), Error> {
+    each(db, file, b"", |txn, key, value| match key.split_at_checked(1).map(|(kind, _)| kind) {
         Some(keys::APPS) => again::<App>(txn, key, value),
         Some(keys::USERS) => again::<User>(txn, key, value),
         Some(keys::USER_NAMES) => again::<UserId>(txn, key, value),
@@ -178,7 +181,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (db, file) = open(folder.path());
         migrate(&db, &file).unwrap();
-        write(&db, |txn| txn.put(keys::FORMAT, &(FORMAT + 1))).unwrap();
+        write(&db, &file, |txn| txn.put(keys::FORMAT, &(FORMAT + 1))).unwrap();
         let before = content(&db);
         let refused = migrate(&db, &file).unwrap_err().to_string();
         assert!(refused.contains(&format!("format {}", FORMAT + 1)) && refused.contains("run the version that wrote it"), "{refused}");
