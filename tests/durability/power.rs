@@ -94,6 +94,9 @@ async fn past_with_a_move(kills: u64, answers: usize, dice: &mut Dice) -> Past {
     world.terminate();
     fill_with_what_is_gone(&data).await;
     let before = at_rest(folder.path(), &data);
+    for writer in &mut writers {
+        writer.remember(log.clone());
+    }
     let is_to_move = || !data.join("store.next").exists() && fs::metadata(log_of(&data)).expect("the log").len() > 32 << 20;
     for _ in 0..kills {
         if !is_to_move() {
@@ -106,9 +109,6 @@ async fn past_with_a_move(kills: u64, answers: usize, dice: &mut Dice) -> Past {
         tokio::time::sleep(Duration::from_micros(dice.roll(100_000))).await;
         service.kill();
         Operations::complete(&log, &before, folder.path());
-    }
-    for writer in &mut writers {
-        writer.remember(log.clone());
     }
     let is_to_move = is_to_move();
     world.restart_with(|_| (), |setup| setup.environment = shim.environment());

@@ -25,7 +25,7 @@ pub(super) fn apply(tree: &sled::Tree, writes: &Writes) -> Result<(), Error> {
     let mut batch = sled::Batch::default();
     for (key, written) in writes {
         // sled reads as it writes. What it does not get to read in the middle of a batch ends that, and what it has written by then comes back
-        // when the store is opened again, though it is not whole.
+        // when the store is opened again, though it is not whole. So what it needs is read before, as far as that can be known.
         tree.contains_key(key).map_err(unavailable)?;
         match &written.value {
             Some(value) => batch.insert(key, value),

@@ -21,7 +21,7 @@ use super::{
     STORE, SledStore,
     acknowledged::Acknowledged,
     batch::apply,
-    io_error, is_there, open_files, sync,
+    io_error, is_there, open_files, sync, sync_log,
     txn::{Writes, unavailable},
     writer::{Files, Wrote},
 };
@@ -213,24 +213,18 @@ impl Copy {
 
     /// Brings to disk what has been copied so far, and what there is besides, while steps go on.
     fn make_ready(mut self) -> Result<Self, Error> {
-        self.sync()?;
+        sync_log(&self.db, &self.file)?;
         self.acknowledged = Some(Acknowledged::open(&self.path.join("acknowledged"), &self.db)?);
         sync(&self.path.join("conf"))?;
         sync(&self.path)?;
         Ok(self)
     }
 
-    /// Brings to disk what has been copied.
-    fn sync(&self) -> Result<(), Error> {
-        self.db.flush().map_err(unavailable)?;
-        self.file.sync_all().map_err(|error| io_error("cannot sync the log in", &self.path, &error))
-    }
-
     /// Puts the new files in force. To be called between two steps, with as few syncs as can be: to the watchdog it is one. Whether it failed
     /// before that or after makes a difference: after it, nobody knows which files the next start finds.
     fn put_in_force(mut self, folder: &Path) -> (Result<(), Error>, Wrote) {
         let mut prepare = || {
-            self.sync()?;
+            sync_log(&self.db, &self.file)?;
             let mut acknowledged = self.acknowledged.take().ok_or_else(|| Error::Internal("the copy is not ready".into()))?;
             acknowledged.note_all_of(&self.db)?;
             let next = folder.join(NEXT);

@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     FORMAT,
     batch::{Batch, apply},
-    keys,
+    keys, sync_log,
     txn::{Txn, decode, get, unavailable},
 };
 use crate::core::{
@@ -62,8 +62,7 @@ fn write(db: &sled::Db, file: &File, step: impl FnOnce(&mut Txn<'_>) -> Result<(
     let mut txn = Txn::new(&mut batch);
     step(&mut txn)?;
     apply(db, &txn.into_writes())?;
-    db.flush().map_err(unavailable)?;
-    file.sync_data().map_err(|error| Error::StoreUnavailable(format!("the store cannot be written to disk: {error}")))
+    sync_log(db, file)
 }
 
 /// Gives every key that begins with `prefix` to `change`, and writes what that puts, batch by batch.

@@ -68,8 +68,8 @@ pub struct SledStore {
     compaction: Compaction,
 }
 
-/// The data folder, which this process has for itself as long as anybody here holds this: whoever is still at work in it when the store has
-/// been dropped, too.
+/// The data folder, which this process has for itself as long as anybody here holds this: also whoever makes, names or removes files in it while
+/// the store is dropped.
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
@@ -158,7 +158,10 @@ impl SledStore {
         remove_half_written_snapshots(path)?;
         // Open before sled has it: what the kernel could not write it says once to each who has the file open then.
         let log = path.join("db");
-        let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
+        let file = File::open(&log).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => damaged(path, "its log, the file db, is not there"),
+            _ => io_error("cannot open", &log, &error),
+        })?;
         let db = open_files(path)?;
         let acknowledged = Acknowledged::open(&path.join("acknowledged"), &db)?;
         sync(path)?;
@@ -249,11 +252,13 @@ fn make(folder: &Path, path: &Path) -> Result<(), Error> {
     fs::rename(&fresh, path).map_err(|error| io_error("cannot rename", &fresh, &error))
 }
 
-/// Brings to disk what is in a folder, and that the folder is there: it may be new, too, and what it is in.
+/// Brings to disk what is in a folder, and that the folder is there: it may be new, too, and what it is in. Where something else is mounted it
+/// was there before.
 fn sync_names(folder: &Path) -> Result<(), Error> {
     sync(folder)?;
-    let path = folder.canonicalize().map_err(|error| io_error("cannot look for", folder, &error))?;
-    for around in path.ancestors().skip(1) {
+    let cannot = |error: io::Error| io_error("cannot look into", folder, &error);
+    let (path, disk) = (folder.canonicalize().map_err(cannot)?, fs::metadata(folder).map_err(cannot)?.dev());
+    for around in path.ancestors().skip(1).take_while(|around| fs::metadata(around).is_ok_and(|around| around.dev() == disk)) {
         // Who may not read it has not made it.
         let _ = sync(around);
     }
@@ -285,6 +290,14 @@ fn open_files(path: &Path) -> Result<sled::Db, Error> {
         Ok(Err(error)) => Err(damaged(path, &error.to_string())),
         Err(_) => Err(damaged(path, "see above")),
     }
+}
+
+/// Brings to disk what was written to sled's log. sled's own flush does not go so far.
+fn sync_log(db: &sled::Db, log: &File) -> Result<(), Error> {
+    let synced = db.flush().map_err(unavailable).map(drop);
+    let synced =
+        synced.and_then(|()| log.sync_data().map_err(|error| Error::StoreUnavailable(format!("the log cannot be synced: {error}"))));
+    synced.inspect_err(|_| forget_what_was_read(log))
 }
 
 /// Has the kernel read a file from the disk again. What it could not write it takes for written, and gives to whoever reads it next: a start

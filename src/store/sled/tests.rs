@@ -194,6 +194,16 @@ fn a_store_that_new_files_could_not_take_the_place_of_is_refused_with_what_to_do
 }
 
 #[test]
+fn a_store_without_its_log_is_refused_and_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(SledStore::open(folder.path()).unwrap());
+    fs::remove_file(folder.path().join("store/db")).unwrap();
+    let refused = SledStore::open(folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("is not there. Restore it from a backup"), "{refused}");
+    assert!(!folder.path().join("store/db").exists());
+}
+
+#[test]
 fn a_restore_that_was_killed_or_failed_makes_room_for_no_empty_store() {
     let folder = tempfile::tempdir().unwrap();
     let unfinished = folder.path().join("restore.unfinished");

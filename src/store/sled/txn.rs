@@ -139,6 +139,8 @@ pub(super) fn unavailable(error: sled::Error) -> Error {
         sled::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Error::StoreUnavailable(format!("its files are damaged ({error}). Restore it from a backup"))
         }
+        // Without the words that sled puts before it.
+        sled::Error::Io(error) => Error::StoreUnavailable(error.to_string()),
         error => Error::StoreUnavailable(error.to_string()),
     }
 }
@@ -155,7 +157,7 @@ mod tests {
         }
         // Words for people, and not what a program calls it.
         let full = unavailable(sled::Error::Io(io::Error::from_raw_os_error(28))).to_string();
-        assert!(full.contains("No space left on device") && !full.contains("Os {"), "{full}");
+        assert!(full.contains("No space left on device") && !full.contains("Os {") && !full.contains("IO error"), "{full}");
         // What the disk cannot do now it may do later.
         assert!(!unavailable(sled::Error::Io(io::ErrorKind::StorageFull.into())).to_string().contains("backup"));
     }

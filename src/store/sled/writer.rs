@@ -25,7 +25,7 @@ use tokio::sync::{Notify, mpsc as jobs, oneshot, watch};
 
 use super::{
     acknowledged::Acknowledged, batch::Batch, compaction::Mirror, forget_what_was_read, keys, records::Records, snapshot::Snapshots,
-    txn::Txn,
+    sync_log, txn::Txn,
 };
 use crate::core::Error;
 
@@ -87,8 +87,7 @@ impl Files {
 
     /// Brings to disk what was written up to a step.
     fn flush(&mut self, last: u64) -> Result<(), String> {
-        self.db.flush().map_err(|error| error.to_string())?;
-        self.file.sync_data().inspect_err(|_| forget_what_was_read(&self.file)).map_err(|error| error.to_string())?;
+        sync_log(&self.db, &self.file).map_err(|error| error.to_string())?;
         self.acknowledged.note(last).map_err(|error| error.to_string())
     }
 }
@@ -476,6 +475,8 @@ fn sync(waiting: &mpsc::Receiver<Group>, mut files: Files, shared: &Shared, writ
         let synced = if shared.failed.load(Ordering::Acquire) {
             Err(Error::StoreUnavailable("an earlier write did not reach the disk".into()))
         } else if let Some(cause) = group.failure {
+            // It may be that sled was told what the kernel could not write.
+            forget_what_was_read(&files.file);
             Err(give_up(cause))
         } else if let Some(last) = group.last {
             shared.syncing.during(|| files.flush(last)).map_err(give_up)

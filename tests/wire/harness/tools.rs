@@ -13,10 +13,10 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// supos-auth, which is ended where it serves though it should have refused to.
+/// supos-auth, which is ended (exit code 124) where it serves though it should have refused to.
 pub(crate) fn that_ends() -> Command {
     let mut command = Command::new("timeout");
-    command.arg(PATIENCE.as_secs().to_string()).arg(env!("CARGO_BIN_EXE_supos-auth"));
+    command.args(["--kill-after", "10"]).arg(PATIENCE.as_secs().to_string()).arg(env!("CARGO_BIN_EXE_supos-auth"));
     command
 }
 
