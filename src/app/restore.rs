@@ -16,6 +16,7 @@ use crate::{
     store::{
         Store, Transfer as _,
         postgres::PostgresStore,
+        record::Record,
         sled::{NewStore, SledStore},
     },
 };
@@ -99,7 +100,14 @@ pub fn restore(file: &Path, place: LocalPlace, mut progress: impl FnMut(RestoreS
         let mut reader = Reader::open(open()?).map_err(|error| cannot(&error))?;
         while let Some(mut batch) = reader.next_batch().map_err(|error| cannot(&error))? {
             backup::pass_over_families(&mut batch)?;
+            // The last record, which makes a store of them. A service may have made one of its own there meanwhile, whose root key is in use.
+            let identity = batch.pop_if(|record| matches!(record, Record::Identity(_)));
             runtime.block_on(into.import(batch))?;
+            if let Some(Record::Identity(identity)) = identity
+                && runtime.block_on(into.found(identity.clone()))? != identity
+            {
+                return Err("a service has begun a store there meanwhile: stop it first".into());
+            }
             progress(RestoreStage::Storing, reader.records(), reader.bytes());
         }
         Ok(())

@@ -39,6 +39,37 @@ fn without_numbers(mut records: Vec<Record>) -> Vec<Record> {
     records
 }
 
+/// Whether there is something in a database, which may not have tables yet.
+fn is_there(server: &PostgresServer, url: &str, what: &str) -> bool {
+    let name = url.rsplit('/').next().expect("the name of the database");
+    server.try_psql(name, &format!("SELECT COUNT(*) > 0 FROM {what}")) == Ok("t".to_owned())
+}
+
+#[tokio::test]
+async fn a_restore_does_not_take_the_place_of_a_store_that_a_service_has_begun_there_meanwhile() {
+    if !postgres_server::is_wanted() {
+        return;
+    }
+    let server = tokio::task::spawn_blocking(PostgresServer::shared).await.expect("a server");
+    let folder = TempDir::new().expect("a folder");
+    let store = stores::open(&folder.path().join("large"), 20_000).await;
+    let path = folder.path().join("file");
+    std::fs::write(&path, stores::take(&*store).await).expect("written");
+    let url = server.database();
+    let name = url.rsplit('/').next().expect("the name of the database");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_supos-auth"));
+    let command =
+        command.arg("restore").arg(&path).args(["--store", &url]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut running = command.spawn().expect("it runs");
+    while !is_there(server, &url, "users") && running.try_wait().expect("a child").is_none() {}
+    let begun = server.try_psql(name, "INSERT INTO identity (origin, root) VALUES ('production', 'a root key')");
+    assert!(begun.is_ok(), "the restore was quicker");
+    let output = running.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("a service has begun a store there meanwhile"), "{said}");
+    assert_eq!(server.psql(name, "SELECT root = 'a root key'::bytea FROM identity"), "t");
+}
+
 #[tokio::test]
 async fn a_part_that_a_killed_restore_has_left_in_a_database_is_nothing_that_a_service_or_a_command_takes_for_a_store() {
     if !postgres_server::is_wanted() {
@@ -53,8 +84,7 @@ async fn a_part_that_a_killed_restore_has_left_in_a_database_is_nothing_that_a_s
     std::fs::write(path("key"), [7; 32]).expect("written");
     // One that was quicker than whoever kills it is no matter.
     let url = std::iter::repeat_with(|| server.database()).take(20).find(|url| {
-        let name = url.rsplit('/').next().expect("the name of the database");
-        let is_there = |what: &str| server.try_psql(name, &format!("SELECT COUNT(*) > 0 FROM {what}")) == Ok("t".to_owned());
+        let is_there = |what: &str| is_there(server, url, what);
         let mut command = Command::new(env!("CARGO_BIN_EXE_supos-auth"));
         let command = command.args(["restore", &path("file"), "--store", url]).stdin(Stdio::null()).stderr(Stdio::null());
         let mut killed = command.spawn().expect("it runs");
@@ -73,7 +103,10 @@ async fn a_part_that_a_killed_restore_has_left_in_a_database_is_nothing_that_a_s
         refused.args(&command).env("SUPOS_AUTH_GRPC_LISTEN", "127.0.0.1:0").env("SUPOS_AUTH_OPS_LISTEN", "127.0.0.1:0");
         let output = refused.stdin(Stdio::null()).output().expect("the command runs");
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && (said.contains("broken off") || said.contains("has records already")), "{command:?}: {said}");
+        assert!(
+            output.status.code() == Some(1) && (said.contains("broken off") || said.contains("has records already")),
+            "{command:?}: {said}"
+        );
     }
     // In a database that is made anew it goes well.
     let (done, said) = restore(&file, &["--store", &server.database()]);

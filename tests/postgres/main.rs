@@ -487,6 +487,29 @@ async fn a_host_that_takes_connections_and_says_nothing_keeps_nobody_from_the_ne
     assert_eq!(asked(), 0, "the silent host was asked again");
 }
 
+/// As a machine that has lost its power does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_falls_silent_keeps_nobody_who_waits_no_longer_than_for_a_probe_from_the_next_one() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let good = server.database();
+    let proxy = Proxy::start(server.port()).await;
+    let (user, place) = good.split_once("://").unwrap().1.split_once('@').unwrap();
+    let url = format!("postgres://{user}@127.0.0.1:{},{place}", proxy.port());
+    let store: Arc<dyn Store> = Arc::new(PostgresStore::open(address(&url), 2).await.unwrap());
+    store.probe().await.unwrap();
+    proxy.far_away(u64::from(u32::MAX));
+    // As health is watched.
+    let probe = async || {
+        let probed = tokio::time::timeout(Duration::from_secs(2), store.probe()).await;
+        probed.unwrap_or_else(|_| Err(Error::StoreUnavailable("too late".into())))
+    };
+    probe().await.unwrap_err();
+    until_it_goes_well(probe).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_says_nothing_keeps_nobody_from_the_next_one_of_the_same_name() {
     if !is_wanted() {

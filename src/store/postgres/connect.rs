@@ -248,14 +248,31 @@ struct Hosts {
     latest: Arc<AtomicUsize>,
 }
 
+/// A host that is being asked. Where it has not answered when whoever asks gives up, the next one is asked first: else everybody who has less
+/// patience than we have with a host would ask one that is silent for ever.
+struct Asked<'a> {
+    hosts: &'a Hosts,
+    at: usize,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let next = (self.at + 1) % self.hosts.all.len();
+        // Somebody else may have had an answer meanwhile.
+        let _ = self.hosts.latest.compare_exchange(self.at, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
 impl Connect for Hosts {
     fn connect(&self, _: &Config) -> BoxFuture<'_, Result<Connected, tokio_postgres::Error>> {
         Box::pin(async move {
             let first = self.latest.load(Ordering::Relaxed);
             let mut refused = None;
             for at in (0..self.all.len()).map(|at| (first + at) % self.all.len()) {
+                let asked = Asked { hosts: self, at };
                 match timeout(HOST_LIMIT, begin_at_one(&self.all[at], &self.tls)).await {
                     Ok(Ok(connected)) => {
+                        drop(asked);
                         self.latest.store(at, Ordering::Relaxed);
                         return Ok(connected);
                     }
