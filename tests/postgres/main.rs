@@ -84,6 +84,12 @@ fn is_unavailable<T: std::fmt::Debug>(outcome: &Result<T, Error>) -> bool {
     matches!(outcome, Err(Error::StoreUnavailable(_)))
 }
 
+/// The URL of a database whose host is asked after this port.
+fn after(port: u16, url: &str) -> String {
+    let (user, place) = url.split_once("://").unwrap().1.split_once('@').unwrap();
+    format!("postgres://{user}@127.0.0.1:{port},{place}")
+}
+
 /// Tries something until it goes well.
 async fn until_it_goes_well<T>(attempt: impl AsyncFn() -> Result<T, Error>) -> T {
     let deadline = Instant::now() + RECOVERY;
@@ -469,10 +475,8 @@ async fn a_host_that_takes_connections_and_says_nothing_keeps_nobody_from_the_ne
     let server = PostgresServer::shared();
     // The kernel takes connections for it, and nobody reads what they say.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = silent.local_addr().unwrap().port();
     let good = server.database();
-    let (user, place) = good.split_once("://").unwrap().1.split_once('@').unwrap();
-    let url = format!("postgres://{user}@127.0.0.1:{port},{place}");
+    let url = after(silent.local_addr().unwrap().port(), &good);
     let store: Arc<dyn Store> = Arc::new(PostgresStore::open(address(&url), 2).await.unwrap());
     store.probe().await.unwrap();
     // From then on the one that has answered is asked first.
@@ -494,10 +498,8 @@ async fn a_host_that_falls_silent_keeps_nobody_who_waits_no_longer_than_for_a_pr
         return;
     }
     let server = PostgresServer::shared();
-    let good = server.database();
     let proxy = Proxy::start(server.port()).await;
-    let (user, place) = good.split_once("://").unwrap().1.split_once('@').unwrap();
-    let url = format!("postgres://{user}@127.0.0.1:{},{place}", proxy.port());
+    let url = after(proxy.port(), &server.database());
     let store: Arc<dyn Store> = Arc::new(PostgresStore::open(address(&url), 2).await.unwrap());
     store.probe().await.unwrap();
     proxy.far_away(u64::from(u32::MAX));

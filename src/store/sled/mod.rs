@@ -156,13 +156,7 @@ impl SledStore {
     /// Opens the store at `path`.
     fn open_at(folder: Folder, path: &Path) -> Result<Self, Error> {
         remove_half_written_snapshots(path)?;
-        // Open before sled has it: what the kernel could not write it says once to each who has the file open then.
-        let log = path.join("db");
-        let file = File::open(&log).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => damaged(path, "its log, the file db, is not there"),
-            _ => io_error("cannot open", &log, &error),
-        })?;
-        let db = open_files(path)?;
+        let (db, file) = open_what_is_there(path)?;
         let acknowledged = Acknowledged::open(&path.join("acknowledged"), &db)?;
         sync(path)?;
         migration::migrate(&db, &file)?;
@@ -265,21 +259,27 @@ fn sync_names(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Opens sled's files that are there, and its log besides.
+fn open_what_is_there(path: &Path) -> Result<(sled::Db, File), Error> {
+    let log = path.join("db");
+    // Open before sled has it: what the kernel could not write it says once to each who has the file open then.
+    let file = File::open(&log).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => damaged(path, "its log, the file db, is not there"),
+        _ => io_error("cannot open", &log, &error),
+    })?;
+    // What this process had open here before may still be on its way to the disk. Only then does sled let go of its own lock, and it
+    // does not wait for it.
+    drop(lock(&log)?);
+    readable::check(path)?;
+    // A process that was killed leaves to the kernel what it had written and not synced. sled takes all that it reads for safe: it may
+    // sync its notes of where everything is alone, and does not open again when the power goes before the log follows.
+    file.sync_all().inspect_err(|_| forget_what_was_read(&file)).map_err(|error| io_error("cannot sync", &log, &error))?;
+    Ok((open_files(path)?, file))
+}
+
 /// Opens sled's files, or makes them.
 fn open_files(path: &Path) -> Result<sled::Db, Error> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE);
-    // What this process had open here before may still be on its way to the disk. Only then does sled let go of its own lock, and it
-    // does not wait for it.
-    let log = path.join("db");
-    if is_there(&log)? {
-        drop(lock(&log)?);
-        readable::check(path)?;
-        // A process that was killed leaves to the kernel what it had written and not synced. sled takes all that it reads for safe: it may
-        // sync its notes of where everything is alone, and does not open again when the power goes before the log follows.
-        let cannot = |error: io::Error| io_error("cannot sync", &log, &error);
-        let file = File::open(&log).map_err(cannot)?;
-        file.sync_all().inspect_err(|_| forget_what_was_read(&file)).map_err(cannot)?;
-    }
     // sled panics where it finds something that it did not expect in its files.
     match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(db)) => Ok(db),

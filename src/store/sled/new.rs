@@ -1,12 +1,8 @@
 //! A store that is being made from a backup: it is nowhere until it is whole.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
-use super::{STORE, SledStore, compaction, io_error, is_there, lock_folder, sync, sync_names};
+use super::{Folder, STORE, SledStore, compaction, io_error, is_there, lock_folder, sync, sync_names};
 use crate::core::Error;
 
 /// Where the store is until it is whole, in the data folder.
@@ -16,11 +12,10 @@ const UNFINISHED: &str = "restore.unfinished";
 /// is in the middle of a restore.
 #[derive(Debug)]
 pub struct NewStore {
-    folder: PathBuf,
+    /// The store has one of its own until then.
+    folder: Folder,
     store: SledStore,
     is_finished: bool,
-    /// Of the data folder. The store has one of its own until then.
-    _lock: File,
 }
 
 impl NewStore {
@@ -44,15 +39,14 @@ impl NewStore {
     /// # Errors
     /// [`Error::StoreUnavailable`] when there is a store already, or it cannot be made.
     pub fn begin(folder: &Path) -> Result<Self, Error> {
-        let taken = lock_folder(folder)?;
+        let lock = lock_folder(folder)?;
         compaction::settle(folder)?;
         Self::check_place(folder)?;
         let unfinished = folder.join(UNFINISHED);
         fs::create_dir_all(&unfinished).map_err(|error| io_error("cannot make", &unfinished, &error))?;
-        sync_names(folder)?;
-        empty(&unfinished).map_err(|error| io_error("cannot empty", &unfinished, &error))?;
+        empty(&unfinished)?;
         let store = SledStore::open(&unfinished)?;
-        Ok(Self { folder: folder.to_owned(), store, is_finished: false, _lock: taken })
+        Ok(Self { folder: Folder { path: folder.to_owned(), _lock: lock }, store, is_finished: false })
     }
 
     /// The store.
@@ -101,24 +95,22 @@ pub(super) fn remove_unfinished(folder: &Path) -> Result<(), Error> {
 }
 
 /// Removes what is in a folder that stays.
-fn empty(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
+fn empty(folder: &Path) -> Result<(), Error> {
+    let empty = || -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    empty().map_err(|error| io_error("cannot empty", folder, &error))
 }
 
 impl Drop for NewStore {
     fn drop(&mut self) {
-        let unfinished = self.folder.join(UNFINISHED);
-        let gone = if self.is_finished { fs::remove_dir_all(&unfinished) } else { empty(&unfinished) };
+        let gone = if self.is_finished { remove_unfinished(&self.folder) } else { empty(&self.folder.join(UNFINISHED)) };
         if let Err(error) = gone {
-            tracing::warn!("what was not restored is left behind in {}: {error}", unfinished.display());
+            tracing::warn!("what was not restored is left behind: {error}");
         }
     }
 }
