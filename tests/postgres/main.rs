@@ -498,14 +498,15 @@ async fn a_host_that_falls_silent_keeps_nobody_who_waits_no_longer_than_for_a_pr
         return;
     }
     let server = PostgresServer::shared();
-    let proxy = Proxy::start(server.port()).await;
-    let url = after(proxy.port(), &server.database());
+    let (first, second) = (Proxy::start(server.port()).await, Proxy::start(server.port()).await);
+    let url = format!("postgres://postgres:{PASSWORD}@127.0.0.1:{},127.0.0.1:{}/{}", first.port(), second.port(), name(&server.database()));
     let store: Arc<dyn Store> = Arc::new(PostgresStore::open(address(&url), 2).await.unwrap());
     store.probe().await.unwrap();
-    proxy.far_away(u64::from(u32::MAX));
-    // As health is watched.
+    first.far_away(u64::from(u32::MAX));
+    // Health waits 2 s, as long as an address may take. Whoever waits a little longer gives up when the next host has just been asked.
+    second.far_away(100);
     let probe = async || {
-        let probed = tokio::time::timeout(Duration::from_secs(2), store.probe()).await;
+        let probed = tokio::time::timeout(Duration::from_millis(2200), store.probe()).await;
         probed.unwrap_or_else(|_| Err(Error::StoreUnavailable("too late".into())))
     };
     probe().await.unwrap_err();

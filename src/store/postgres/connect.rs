@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
@@ -34,6 +34,8 @@ use crate::core::{Error, secret::Secret};
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(4);
 /// How long an address may take until it can be asked something: whoever takes the connection and says nothing keeps nobody from the next one.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(2);
+/// How long a host may have said nothing that is asked first again. Shorter than a probe waits (2 s), by the time that another host needs.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 /// How long a host may take, with all the addresses that its name has.
 const HOST_LIMIT: Duration = Duration::from_secs(4);
 /// How long what was sent may stay without an acknowledgement, and how long nothing may be heard, before a peer is held to be gone.
@@ -248,15 +250,20 @@ struct Hosts {
     latest: Arc<AtomicUsize>,
 }
 
-/// A host that is being asked. Where it has not answered when whoever asks gives up, the next one is asked first: else everybody who has less
-/// patience than we have with a host would ask one that is silent for ever.
+/// A host that is being asked. Where it has been silent for [`SILENT_AFTER`] when whoever asks gives up, the next one is asked first: else
+/// everybody who has less patience than we have with a host would ask one that is silent for ever.
 struct Asked<'a> {
     hosts: &'a Hosts,
     at: usize,
+    since: Instant,
 }
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
+        // Who gives up after a silent host was given up has asked the next one for no time at all, which says nothing of that.
+        if self.since.elapsed() < SILENT_AFTER {
+            return;
+        }
         let next = (self.at + 1) % self.hosts.all.len();
         // Somebody else may have had an answer meanwhile.
         let _ = self.hosts.latest.compare_exchange(self.at, next, Ordering::Relaxed, Ordering::Relaxed);
@@ -269,7 +276,7 @@ impl Connect for Hosts {
             let first = self.latest.load(Ordering::Relaxed);
             let mut refused = None;
             for at in (0..self.all.len()).map(|at| (first + at) % self.all.len()) {
-                let asked = Asked { hosts: self, at };
+                let asked = Asked { hosts: self, at, since: Instant::now() };
                 match timeout(HOST_LIMIT, begin_at_one(&self.all[at], &self.tls)).await {
                     Ok(Ok(connected)) => {
                         drop(asked);
