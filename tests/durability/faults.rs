@@ -117,6 +117,42 @@ async fn h20_c6_a_disk_that_takes_no_writes_ends_the_service() {
     what_was_answered_holds("write,range,fsync,fdatasync DELAY 10").await;
 }
 
+/// sled lets nobody read who comes after a writer that waits, and a writer waits for whoever flushes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h20_c6_whoever_only_asks_does_not_wait_for_the_disk_with_those_who_change_something() {
+    let (mut world, shim, _folder) = breakable(&[]).await;
+    let (_, _, _, tokens) = world.family().await;
+    let mut tickets = Vec::new();
+    for _ in 0..8 {
+        tickets.push(world.signed_in().await.1);
+    }
+    world.terminate();
+    world.restart(|_| ());
+    let world = Arc::new(world);
+    let mut said = health(&world).await;
+    shim.breaks("write,range,fsync,fdatasync DELAY 10");
+    let mut sign_outs = JoinSet::new();
+    let asked = async {
+        for (number, ticket) in tickets.into_iter().enumerate() {
+            // The first of them is on its way to the disk while the next ones look for what they have to end.
+            let other = Arc::clone(&world);
+            sign_outs.spawn(async move { other.call(Via::Native, &Call::new(Op::SignOut).by(Who::ticket(&ticket))).await });
+            for asked in 0..4 {
+                // Nobody has seen it, so the store has to be asked.
+                let unknown = format!("{number}{asked}{}", "A".repeat(41));
+                assert!(!world.call(Via::Native, &valid(&unknown).by(Who::bearer(&tokens.access))).await.valid());
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("they were answered");
+    let next = said.message().await.expect("health is served to the end").expect("a status");
+    assert_eq!(next.status(), ServingStatus::NotServing);
+    for reply in sign_outs.join_all().await {
+        record::answered(reply).expect_err("it was answered");
+    }
+    assert_eq!(Arc::into_inner(world).expect("they are done").ended().code(), Some(1));
+}
+
 /// Nothing is written to answer this but that the signature was used: were it answered before that is on disk, a crash would let whoever has
 /// read the call make it again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,11 +5,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use super::{
-    keys,
+    FLUSHING, keys,
     txn::{Kind, Writes, Written, decode, unavailable},
     writer::Beside,
 };
@@ -32,7 +32,9 @@ pub(super) fn apply(tree: &sled::Tree, writes: &Writes) -> Result<(), Error> {
             None => batch.remove(key),
         }
     }
+    let alone = FLUSHING.write().unwrap_or_else(PoisonError::into_inner);
     tree.apply_batch(batch).map_err(unavailable)?;
+    drop(alone);
     if writes.len() > MANY {
         // With each call sled frees a little of what earlier ones have replaced. Calls that replace much at once would leave more and more
         // of it: gigabytes, where a million sessions are written.

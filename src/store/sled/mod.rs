@@ -24,7 +24,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -292,9 +292,20 @@ fn open_files(path: &Path) -> Result<sled::Db, Error> {
     }
 }
 
+/// Held together by all who wait for the disk in sled, and alone by whoever writes a batch. sled has those wait for one another itself, but lets
+/// nobody read who comes after a batch that waits: callers who only ask something, and health, would wait for the disk with it. One for all
+/// stores, as sled's is.
+static FLUSHING: RwLock<()> = RwLock::new(());
+
+/// Runs what waits for the disk in sled.
+fn flushing<T>(work: impl FnOnce() -> T) -> T {
+    let _flushing = FLUSHING.read().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
 /// Brings to disk what was written to sled's log. sled's own flush does not go so far.
 fn sync_log(db: &sled::Db, log: &File) -> Result<(), Error> {
-    let synced = db.flush().map_err(unavailable).map(drop);
+    let synced = flushing(|| db.flush()).map_err(unavailable).map(drop);
     let synced =
         synced.and_then(|()| log.sync_data().map_err(|error| Error::StoreUnavailable(format!("the log cannot be synced: {error}"))));
     synced.inspect_err(|_| forget_what_was_read(log))

@@ -24,8 +24,8 @@ use std::{
 use tokio::sync::{Notify, mpsc as jobs, oneshot, watch};
 
 use super::{
-    acknowledged::Acknowledged, batch::Batch, compaction::Mirror, forget_what_was_read, keys, records::Records, snapshot::Snapshots,
-    sync_log, txn::Txn,
+    acknowledged::Acknowledged, batch::Batch, compaction::Mirror, flushing, forget_what_was_read, keys, records::Records,
+    snapshot::Snapshots, sync_log, txn::Txn,
 };
 use crate::core::Error;
 
@@ -469,8 +469,11 @@ fn sync(waiting: &mpsc::Receiver<Group>, mut files: Files, shared: &Shared, writ
         }
         if let Some(moved) = group.moved {
             let old = std::mem::replace(&mut files, *moved);
-            // sled writes once more when it is closed, to files that nobody needs any more.
-            thread::spawn(move || drop(old));
+            // sled writes once more when it is closed, to files that nobody needs any more. Most of that is done here: nobody who reads waits for it.
+            thread::spawn(move || {
+                let _ = flushing(|| old.db.flush());
+                drop(old);
+            });
         }
         let synced = if shared.failed.load(Ordering::Acquire) {
             Err(Error::StoreUnavailable("an earlier write did not reach the disk".into()))
