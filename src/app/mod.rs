@@ -45,7 +45,7 @@ use crate::{
     outbound,
     store::{
         Identity, NO_ROOT_KEY, Space, Store,
-        postgres::{Address, PostgresStore},
+        postgres::PostgresStore,
         sled::{SledStore, lock_folder},
     },
     telemetry,
@@ -192,7 +192,7 @@ async fn build(args: &ServeArgs) -> Result<(Core, Option<File>), StartError> {
         StorePlace::Postgres(address) => {
             let data_dir = args.data_dir.clone();
             let folder = spawn_blocking(move || lock_folder(&data_dir)).await??;
-            (open_database(*address, args.store.store_connections.into()).await?, Some(folder))
+            (opened_database(PostgresStore::open(*address, args.store.store_connections.into()).await?), Some(folder))
         }
     };
     let origin = bootstrap::origin(args.dev);
@@ -267,10 +267,9 @@ async fn open_folder(open: impl FnOnce() -> Result<SledStore, core::Error> + Sen
     Ok(Opened { store: Arc::new(store), clock: Arc::new(clock), counts: Arc::new(Memory::new(Arc::new(SystemClock))) })
 }
 
-async fn open_database(address: Address, connections: usize) -> Result<Opened, StartError> {
-    let store = PostgresStore::open(address, connections).await?;
+fn opened_database(store: PostgresStore) -> Opened {
     let (clock, store) = (store.clock(), Arc::new(store));
-    Ok(Opened { clock, counts: Arc::clone(&store) as Arc<dyn Counts>, store })
+    Opened { clock, counts: Arc::clone(&store) as Arc<dyn Counts>, store }
 }
 
 async fn purge(core: Arc<Core>) {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Opened, StartError, master_key, open_database, open_folder};
+use super::{Opened, StartError, master_key, open_folder, opened_database};
 use crate::{
     backup::{self, Piece, Reader, Summary},
     config::LocalPlace,
@@ -31,7 +31,7 @@ pub(super) async fn open_existing(place: LocalPlace) -> Result<Opened, StartErro
             check_owner(&folder)?;
             open_folder(move || SledStore::open_existing(&folder)).await
         }
-        LocalPlace::Database(address) => open_database(*address, CONNECTIONS).await,
+        LocalPlace::Database(address) => Ok(opened_database(PostgresStore::open_existing(*address, CONNECTIONS).await?)),
     }
 }
 
@@ -116,11 +116,12 @@ pub fn restore(file: &Path, place: LocalPlace, mut progress: impl FnMut(RestoreS
         LocalPlace::Folder(folder) => {
             master_key::make_private_folder(&folder)?;
             let new = NewStore::begin(&folder)?;
-            put(new.store())?;
+            put(new.store())
+                .map_err(|error| format!("{error}. Nothing is left of it: make room if the disk is full, and give it again"))?;
             new.finish()?;
         }
         LocalPlace::Database(address) => {
-            let into = runtime.block_on(PostgresStore::open(*address, CONNECTIONS))?;
+            let into = runtime.block_on(PostgresStore::open_new(*address, CONNECTIONS))?;
             if !runtime.block_on(into.is_empty())? {
                 return Err("the database has records already, and none are replaced: name an empty one".into());
             }

@@ -113,6 +113,42 @@ async fn a_part_that_a_killed_restore_has_left_in_a_database_is_nothing_that_a_s
     assert!(done, "{said}");
 }
 
+/// Services of an older version may be at work there, and could not start again.
+#[tokio::test]
+async fn no_command_migrates_a_database() {
+    if !postgres_server::is_wanted() {
+        return;
+    }
+    let folder = TempDir::new().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let server = tokio::task::spawn_blocking(PostgresServer::shared).await.expect("a server");
+    let (url, new) = (server.database(), server.database());
+    let file = stores::take(&store_of_format_1(folder.path())).await;
+    std::fs::write(path("file"), &file).expect("written");
+    let (done, said) = restore(&file, &["--store", &url]);
+    assert!(done, "{said}");
+    let database = url.rsplit('/').next().expect("its name");
+    server.psql(database, "DELETE FROM schema_migrations WHERE version = (SELECT MAX(version) FROM schema_migrations)");
+    let version = || server.psql(database, "SELECT MAX(version) FROM schema_migrations");
+    let before = version();
+    std::fs::write(path("key"), [1; 32]).expect("written");
+    for command in [
+        vec!["backup", &path("other"), "--store", &url],
+        vec!["restore", &path("file"), "--store", &url],
+        vec!["key", "rewrap", "--store", &url, "--master-key-file", &path("key"), "--new-master-key-file", &path("key")],
+    ] {
+        let output = tools::that_ends().args(&command).stdin(Stdio::null()).output().expect("the command runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("start one service of this version first"), "{command:?}: {said}");
+        assert_eq!(version(), before, "{command:?}");
+    }
+    // Nor does one make tables where a store should be.
+    let output = tools::that_ends().args(["backup", &path("other"), "--store", &new]).stdin(Stdio::null()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("there is no store in it"), "{said}");
+    assert!(!is_there(server, &new, "schema_migrations"));
+}
+
 #[tokio::test]
 async fn everything_goes_to_a_database_and_back_record_for_record() {
     if !postgres_server::is_wanted() {

@@ -112,6 +112,26 @@ async fn a_step_that_waits_in_a_circle_is_undone_and_run_again() {
     assert!(left.iter().all(|left| (every..=2 * every).contains(left)), "it is counted once more: {left:?}");
 }
 
+/// The time of a statement is that of its beginning: by it, what others have counted while it waited is more than there can be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_counts_a_failure_after_waiting_for_others_does_not_make_the_count_free_again() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let counts = PostgresStore::open(address(&url), 2).await.unwrap();
+    let every = Duration::from_mins(1);
+    let failure = Failure { place: Place { kind: Kind::Name, number: 1 }, pace: Pace { every, most: every * 9 } };
+    counts.count(&[failure]).await.unwrap();
+    // Others count up to the limit once this one waits for them.
+    let limit = format!("UPDATE counts SET until = EXTRACT(EPOCH FROM clock_timestamp()) * 1000 + {}", failure.pace.most.as_millis());
+    let holder = hold(server, &url, "SELECT 1 FROM counts FOR UPDATE", &format!("SELECT pg_sleep(1); {limit}"), "COMMIT").await;
+    assert!(matches!(counts.count(&[failure]).await, Err(Error::TooManyTries { .. })));
+    holder.join().unwrap();
+    assert!(matches!(counts.count(&[failure]).await, Err(Error::TooManyTries { .. })));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_export_goes_on_at_a_time() {
     if !is_wanted() {

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod authorities;
 mod commits;
 mod crowds;
 mod far;
@@ -491,6 +492,41 @@ async fn a_host_that_takes_connections_and_says_nothing_keeps_nobody_from_the_ne
     assert_eq!(asked(), 0, "the silent host was asked again");
 }
 
+/// How long health waits is as long as an address may take. A little less, and a little more.
+const LESS: Duration = Duration::from_millis(1900);
+const MORE: Duration = Duration::from_millis(2200);
+
+/// What comes of it in time.
+async fn within<T>(patience: Duration, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let asked = tokio::time::timeout(patience, asked).await;
+    asked.unwrap_or_else(|_| Err(Error::StoreUnavailable("too late".into())))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_a_service_is_well_again_after_its_database_server_has_vanished_no_call_is_sent_to_that_one() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let (first, second) = (Proxy::start(server.port()).await, Proxy::start(server.port()).await);
+    let url = format!("postgres://postgres:{PASSWORD}@127.0.0.1:{},127.0.0.1:{}/{}", first.port(), second.port(), name(&server.database()));
+    let store: Arc<dyn Store> = Arc::new(PostgresStore::open(address(&url), 8).await.unwrap());
+    let use_one = || OneUse { hash: new_hash(), until: at(3) };
+    // As many connections as there may be.
+    first.far_away(50);
+    let mut callers = JoinSet::new();
+    for _ in 0..16 {
+        let store = Arc::clone(&store);
+        callers.spawn(async move { store.use_once(use_one()).await.unwrap() });
+    }
+    callers.join_all().await;
+    first.far_away(u64::from(u32::MAX));
+    until_it_goes_well(async || within(LESS, store.probe()).await).await;
+    for _ in 0..16 {
+        within(MORE, store.use_once(use_one())).await.expect("it was sent to the server that has gone");
+    }
+}
+
 /// As a machine that has lost its power does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_falls_silent_keeps_nobody_who_waits_no_longer_than_for_a_probe_from_the_next_one() {
@@ -505,12 +541,8 @@ async fn a_host_that_falls_silent_keeps_nobody_who_waits_no_longer_than_for_a_pr
     first.far_away(u64::from(u32::MAX));
     // Health waits 2 s, as long as an address may take. Whoever waits a little longer gives up when the next host has just been asked.
     second.far_away(100);
-    let probe = async || {
-        let probed = tokio::time::timeout(Duration::from_millis(2200), store.probe()).await;
-        probed.unwrap_or_else(|_| Err(Error::StoreUnavailable("too late".into())))
-    };
-    probe().await.unwrap_err();
-    until_it_goes_well(probe).await;
+    within(MORE, store.probe()).await.unwrap_err();
+    until_it_goes_well(async || within(MORE, store.probe()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -519,11 +551,24 @@ async fn an_address_that_says_nothing_keeps_nobody_from_the_next_one_of_the_same
         return;
     }
     let server = PostgresServer::shared();
-    // Where this machine has both, the name stands for both, in whichever order.
-    let Ok(_silent) = TcpListener::bind(("::1", server.port())) else { return };
-    let url = format!("postgres://postgres:{PASSWORD}@localhost:{}/{}", server.port(), name(&server.database()));
-    let store: Arc<dyn Store> = Arc::new(PostgresStore::open(address(&url), 2).await.unwrap());
-    store.probe().await.unwrap();
+    let leaves = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    // Where the name stands for both, in whichever order.
+    if tokio::net::lookup_host(("localhost", 0)).await.unwrap().count() < 2 {
+        return;
+    }
+    for (silent, good) in [("127.0.0.1", "::1"), ("::1", "127.0.0.1")] {
+        let Ok(silent) = TcpListener::bind((silent, 0)) else { return };
+        let port = silent.local_addr().unwrap().port();
+        let Ok(good) = tokio::net::TcpListener::bind((good, port)).await else { return };
+        let _proxy = Proxy::listening(good, server.port());
+        let url = server.database();
+        let named = format!("postgres://postgres:{PASSWORD}@localhost:{port}/{}", name(&url));
+        let store: Arc<dyn Store> = Arc::new(PostgresStore::open(address(&named), 2).await.unwrap());
+        store.probe().await.unwrap();
+        // Nor whoever waits no longer than an address may take, as health does.
+        server.psql(name(&url), leaves);
+        until_it_goes_well(async || within(LESS, store.probe()).await).await;
+    }
 }
 
 /// With these settings PostgreSQL reads a whole table only if there is no other way.

@@ -25,7 +25,11 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn start(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::listening(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), server)
+    }
+
+    /// One that listens there.
+    pub(crate) fn listening(listener: TcpListener, server: u16) -> Self {
         let port = listener.local_addr().expect("it is bound").port();
         let losing = Arc::<Mutex<Option<&'static [u8]>>>::default();
         let far = Arc::<AtomicU64>::default();

@@ -151,6 +151,7 @@ suite! {
         two_who_take_the_last_administrators_away_at_once_leave_one,
         no_change_is_lost_to_another_at_the_same_time,
         a_race_for_a_name_has_one_winner,
+        two_who_arrive_at_once_as_the_same_subject_of_an_authority_are_one_user,
         a_race_for_the_last_places_is_won_by_as_many_as_there_are,
     }
 }

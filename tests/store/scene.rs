@@ -6,14 +6,14 @@ use supos_auth::{
     core::{
         Error,
         clock::Timestamp,
-        ids::{AppId, FamilyId, Incarnation, SecretId, SessionId, UserId},
+        ids::{AppId, AuthorityId, FamilyId, Incarnation, SecretId, SessionId, UserId},
         logouts::OwedLogout,
-        model::{App, AppSecret, Code, Grant, Session, SignedIn, User},
+        model::{App, AppSecret, Authority, Code, Grant, Session, SignedIn, User},
         rights::Rights,
         seal::Sealed,
         secret::{BearerHash, Secret},
     },
-    store::{Change, Kept, NewPassword, Refresher, Rotation},
+    store::{Arrival, Change, Kept, NewPassword, Refresher, Rotation},
 };
 
 use crate::database::{Db, Handle, open_two};
@@ -68,6 +68,25 @@ pub(crate) fn app(id: &str) -> App {
     }
 }
 
+pub(crate) fn authority(name: &str) -> Authority {
+    Authority {
+        id: AuthorityId::random().unwrap(),
+        name: name.to_owned(),
+        client_id: "client".to_owned(),
+        client_secret: Sealed::from_bytes(vec![1, 2, 3]),
+        authorization_uri: "https://authority.example/authorize".to_owned(),
+        token_uri: "https://authority.example/token".to_owned(),
+        userinfo_uri: "https://authority.example/userinfo".to_owned(),
+        logout_uri: "https://authority.example/logout".to_owned(),
+        enabled: true,
+        pending: None,
+        link_by_name: true,
+        create_users: true,
+        created_at: at(2),
+        updated_at: at(3),
+    }
+}
+
 pub(crate) fn user(name: &str) -> User {
     User {
         id: UserId::random().unwrap(),
@@ -86,6 +105,18 @@ pub(crate) fn user(name: &str) -> User {
 
 pub(crate) fn administrator(name: &str) -> User {
     User { account_type: 1, ..user(name) }
+}
+
+/// A user without rights.
+pub(crate) fn ordinary(name: &str) -> User {
+    User { account_type: 0, ..user(name) }
+}
+
+/// Somebody whom an authority has signed in.
+pub(crate) fn arrival(authority: &Authority, subject: &str, name: Option<&str>) -> Arrival {
+    let newcomer = name.map(ordinary);
+    let session = session(UserId::from_bytes([0; 16]), at(10));
+    Arrival { session, authority: authority.id, subject: subject.to_owned(), name: name.map(str::to_owned), newcomer }
 }
 
 pub(crate) fn session(user: UserId, now: Timestamp) -> Session {

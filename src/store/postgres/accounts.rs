@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use super::{
-    PostgresStore,
+    PostgresStore, authorities,
     database::{Columns, Failure, Txn, transact},
     lock,
     rows::{
@@ -338,7 +338,7 @@ impl UserStore for PostgresStore {
                 let mut user = lock_user(txn, id).await?;
                 keep_an_administrator(txn, &user, false).await?;
                 let ended = sessions::end_all(txn, id, Kept::None, now).await?;
-                let is_done = !ended.has_more && !ended.leaves_some;
+                let is_done = !ended.has_more && !ended.leaves_some && authorities::remove_links_of(txn, id).await?;
                 if is_done {
                     txn.execute("DELETE FROM users WHERE id = $1", &[&id]).await?;
                 } else {

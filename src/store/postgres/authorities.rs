@@ -3,13 +3,14 @@
 use std::slice;
 
 use async_trait::async_trait;
+use tokio_postgres::Row;
 
 use super::{
     PostgresStore, accounts,
     database::{Columns, Failure, Txn, transact},
     lock,
     rows::{authority_columns, authority_values, link_columns, link_origin, read_authority, read_link, read_user, user_columns},
-    sessions,
+    sessions, wait_for_what_is_there,
 };
 use crate::{
     core::{
@@ -19,10 +20,14 @@ use crate::{
         model::{Authority, Link, LinkOrigin, Pending, User},
     },
     store::{
-        After, Arrival, AuthorityStore, Change, Linked, LinksOf,
+        After, Arrival, AuthorityStore, Change, ENDED_AT_ONCE, Linked, LinksOf,
         rules::{make_room, recognise},
     },
 };
+
+/// How many links go in one step.
+#[expect(clippy::cast_possible_wrap, reason = "it is a small number")]
+const AT_ONCE: i64 = ENDED_AT_ONCE as i64;
 
 /// Whether an authority is there: one that no administrator has enabled in time is not.
 macro_rules! is_there {
@@ -31,9 +36,10 @@ macro_rules! is_there {
     };
 }
 
-/// An authority that is there, whose row is locked from then on.
+/// An authority that is there, which nobody else changes, deletes or links somebody to from then on. Sign-ins go on: they would be too many to wait
+/// for.
 async fn lock_authority(txn: &Txn<'_>, id: AuthorityId, now: Timestamp) -> Result<Option<Authority>, Failure> {
-    let sql = concat!("SELECT ", authority_columns!(), " FROM authorities i WHERE i.id = $1 AND ", is_there!("$2"), " FOR UPDATE");
+    let sql = concat!("SELECT ", authority_columns!(), " FROM authorities i WHERE i.id = $1 AND ", is_there!("$2"), " FOR NO KEY UPDATE");
     let row = txn.query_opt(sql, &[&id, &now]).await?;
     Ok(row.map(|row| read_authority(&mut Columns::of(&row))).transpose()?)
 }
@@ -41,6 +47,17 @@ async fn lock_authority(txn: &Txn<'_>, id: AuthorityId, now: Timestamp) -> Resul
 async fn remove(txn: &Txn<'_>, id: AuthorityId) -> Result<(), Failure> {
     txn.execute("DELETE FROM authorities WHERE id = $1", &[&id]).await?;
     Ok(())
+}
+
+/// Removes an authority that is off; where it has more links than may go in one step, some of them, and gives false.
+async fn remove_some(txn: &Txn<'_>, id: AuthorityId) -> Result<bool, Failure> {
+    let sql = "DELETE FROM links WHERE authority_id = $1 AND subject IN \
+               (SELECT subject FROM links WHERE authority_id = $1 ORDER BY subject LIMIT $2)";
+    let is_whole = txn.execute(sql, &[&id, &AT_ONCE]).await? < AT_ONCE.unsigned_abs();
+    if is_whole {
+        remove(txn, id).await?;
+    }
+    Ok(is_whole)
 }
 
 pub(super) async fn put(txn: &Txn<'_>, authority: &Authority) -> Result<(), Failure> {
@@ -59,6 +76,20 @@ pub(super) async fn put_link(txn: &Txn<'_>, authority: AuthorityId, subject: &st
     Ok(())
 }
 
+/// Says it for the first time. Where somebody else has said it meanwhile the step is run again, and finds that.
+async fn add_link(txn: &Txn<'_>, authority: AuthorityId, subject: &str, link: &Link) -> Result<(), Failure> {
+    let sql = "INSERT INTO links (authority_id, subject, user_id, origin, created_at) VALUES ($1, $2, $3, $4, $5)";
+    txn.execute(sql, &[&authority, &subject, &link.user, &link_origin(link.origin), &link.created_at]).await?;
+    Ok(())
+}
+
+/// Removes links of a user, as many as may go in one step, and says whether those were all.
+pub(super) async fn remove_links_of(txn: &Txn<'_>, user: UserId) -> Result<bool, Failure> {
+    let sql = "DELETE FROM links WHERE (authority_id, subject) IN \
+               (SELECT authority_id, subject FROM links WHERE user_id = $1 ORDER BY authority_id, subject LIMIT $2)";
+    Ok(txn.execute(sql, &[&user, &AT_ONCE]).await? < AT_ONCE.unsigned_abs())
+}
+
 /// Has those go that have waited too long.
 async fn expire(txn: &Txn<'_>, now: Timestamp) -> Result<(), Failure> {
     txn.execute("DELETE FROM authorities WHERE pending_until <= $1", &[&now]).await?;
@@ -71,6 +102,17 @@ async fn has_name(txn: &Txn<'_>, name: &str) -> Result<Option<Authority>, Failur
     Ok(row.map(|row| read_authority(&mut Columns::of(&row))).transpose()?)
 }
 
+/// What waits for an administrator.
+const PENDING: &str = "SELECT pending_until, pending_network FROM authorities WHERE pending_until > $1";
+
+fn read_pending(rows: &[Row]) -> Result<Vec<Pending>, Error> {
+    let read = |row| {
+        let mut columns = Columns::of(row);
+        Ok(Pending { expires_at: columns.next()?, network: columns.next()? })
+    };
+    rows.iter().map(read).collect()
+}
+
 async fn register(txn: &Txn<'_>, authority: &Authority, now: Timestamp) -> Result<(), Failure> {
     // Two that register at the same time would each count without the other.
     lock(txn, "authorities").await?;
@@ -81,12 +123,7 @@ async fn register(txn: &Txn<'_>, authority: &Authority, now: Timestamp) -> Resul
         None => {}
     }
     if let Some(waits) = &authority.pending {
-        let mut waiting = Vec::new();
-        for row in &txn.query("SELECT pending_until, pending_network FROM authorities WHERE pending_until IS NOT NULL", &[]).await? {
-            let mut columns = Columns::of(row);
-            waiting.push(Pending { expires_at: columns.next()?, network: columns.next()? });
-        }
-        make_room(&waiting, &waits.network, now)?;
+        make_room(&read_pending(&txn.query(PENDING, &[&now]).await?)?, &waits.network, now)?;
     }
     put(txn, authority).await
 }
@@ -107,7 +144,14 @@ async fn link(txn: &Txn<'_>, authority: AuthorityId, subject: &str) -> Result<Op
 /// The user whom an authority has signed in; whoever he was not linked to before, he is now.
 async fn find(txn: &Txn<'_>, arrival: &Arrival) -> Result<User, Failure> {
     let now = arrival.session.created_at;
-    let sql = concat!("SELECT ", authority_columns!(), " FROM authorities i WHERE i.id = $1 AND ", is_there!("$2"), " FOR SHARE");
+    // It is not deleted before the transaction ends. It may be changed: whoever is on his way then came before.
+    let sql = concat!(
+        "SELECT ",
+        authority_columns!(),
+        " FROM authorities i WHERE i.id = $1 AND ",
+        is_there!("$2"),
+        " AND i.enabled FOR KEY SHARE"
+    );
     let row = txn.query_opt(sql, &[&arrival.authority, &now]).await?;
     let authority = row.map(|row| read_authority(&mut Columns::of(&row))).transpose()?;
     let link = link(txn, arrival.authority, &arrival.subject).await?;
@@ -125,7 +169,7 @@ async fn find(txn: &Txn<'_>, arrival: &Arrival) -> Result<User, Failure> {
         if origin == LinkOrigin::Creation {
             accounts::put_users(txn, slice::from_ref(&user)).await?;
         }
-        put_link(txn, arrival.authority, &arrival.subject, &Link { user: user.id, origin, created_at: now }).await?;
+        add_link(txn, arrival.authority, &arrival.subject, &Link { user: user.id, origin, created_at: now }).await?;
     }
     Ok(user)
 }
@@ -133,6 +177,13 @@ async fn find(txn: &Txn<'_>, arrival: &Arrival) -> Result<User, Failure> {
 #[async_trait]
 impl AuthorityStore for PostgresStore {
     async fn register_authority(&self, authority: Authority, now: Timestamp) -> Result<(), Error> {
+        if let Some(waits) = &authority.pending {
+            // Nearly always one more that comes from nobody is refused, and is to keep no administrator waiting for that.
+            if self.authority_named(&authority.name, now).await?.is_some() {
+                return Err(Error::AuthorityExists);
+            }
+            make_room(&read_pending(&self.database.query(PENDING, &[&now]).await?)?, &waits.network, now)?;
+        }
         transact!(self.database, async |txn| register(txn, &authority, now).await).await
     }
 
@@ -187,9 +238,19 @@ impl AuthorityStore for PostgresStore {
     }
 
     async fn delete_authority(&self, id: AuthorityId, now: Timestamp) -> Result<(), Error> {
-        let sql = concat!("DELETE FROM authorities i WHERE i.id = $1 AND ", is_there!("$2"), " RETURNING 1");
-        let deleted = self.database.query_opt(sql, &[&id, &now]).await?;
-        deleted.map(|_| ()).ok_or(Error::NotFound("authority"))
+        // First it goes off: nobody signs in by it and is linked anew, and nobody who does has to be waited for again and again.
+        let sql = concat!("UPDATE authorities i SET enabled = false WHERE i.id = $1 AND ", is_there!("$2"), " RETURNING 1");
+        self.database.query_opt(sql, &[&id, &now]).await?.ok_or(Error::NotFound("authority"))?;
+        let step = async || {
+            transact!(self.database, async |txn| match lock_authority(txn, id, now).await? {
+                Some(_) => remove_some(txn, id).await,
+                // Somebody else has removed what was left.
+                None => wait_for_what_is_there(txn).await.map(|()| true),
+            })
+            .await
+        };
+        while !step().await? {}
+        Ok(())
     }
 
     async fn link_user(&self, authority: AuthorityId, subject: String, new: Link) -> Result<Linked, Error> {
@@ -198,7 +259,8 @@ impl AuthorityStore for PostgresStore {
             let user = hold_user(txn, new.user).await?.ok_or(Error::NotFound("user"))?;
             match link(txn, authority, &subject).await? {
                 Some(known) if known.user != new.user => return Err(Error::AlreadyExists { name: "subject".into() }.into()),
-                _ => put_link(txn, authority, &subject, &new).await?,
+                Some(_) => put_link(txn, authority, &subject, &new).await?,
+                None => add_link(txn, authority, &subject, &new).await?,
             }
             Ok(Linked { authority, subject: subject.clone(), user, link: new.clone() })
         })

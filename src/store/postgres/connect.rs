@@ -1,23 +1,12 @@
 //! From a URL to a pool: where the database is, how it is known for it (TLS), and what each connection begins with.
 
-use std::{
-    fs,
-    future::pending,
-    net::IpAddr,
-    path::PathBuf,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{fs, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
-use tokio::{net::lookup_host, sync::Notify, task::JoinHandle, time::timeout};
+use tokio::sync::Notify;
 use tokio_postgres::{
-    Client, Config,
+    Config,
     config::{Host, SslMode, TargetSessionAttrs},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -27,32 +16,18 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-use super::database::{Database, Left};
+use super::{
+    database::{Database, Left},
+    hosts::{ADDRESS_LIMIT, Connector, HOST_LIMIT, Hosts},
+};
 use crate::core::{Error, secret::Secret};
 
 /// How long a call may wait for one of the connections to be free.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(4);
-/// How long an address may take until it can be asked something: whoever takes the connection and says nothing keeps nobody from the next one.
-const ADDRESS_LIMIT: Duration = Duration::from_secs(2);
-/// How long a host may have said nothing that is asked first again. Shorter than a probe waits (2 s), by the time that another host needs.
-const SILENT_AFTER: Duration = Duration::from_secs(1);
-/// How long a host may take, with all the addresses that its name has.
-const HOST_LIMIT: Duration = Duration::from_secs(4);
 /// How long what was sent may stay without an acknowledgement, and how long nothing may be heard, before a peer is held to be gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);
-/// How long one statement may take on the server, locks included.
-pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long it may wait for a lock of it. Somebody else works on the same record, or many do: whoever waits for it has a connection meanwhile that
-/// others could use. Longer than the server waits before it looks for a deadlock (`deadlock_timeout`, 1 s), which it undoes and we run again.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(1500);
-
 /// Where a server listens that says nothing else.
 const DEFAULT_PORT: u16 = 5432;
-
-/// A connection, and the task that it works in.
-type Connected = (Client, JoinHandle<()>);
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The words before the `://` of a database's URL.
 const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
@@ -60,8 +35,7 @@ const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
 /// Where the database is.
 #[derive(Clone, Debug)]
 pub struct Address {
-    /// What to connect to, one for each host, in the order of the URL.
-    hosts: Vec<Config>,
+    hosts: Arc<Hosts>,
     verified: bool,
     root_certificate: Option<PathBuf>,
 }
@@ -143,7 +117,7 @@ impl Address {
             }
             config
         };
-        Ok(Self { hosts: hosts.iter().enumerate().map(only).collect(), verified, root_certificate })
+        Ok(Self { hosts: Arc::new(hosts.iter().enumerate().map(only).collect()), verified, root_certificate })
     }
 
     /// Where it is, in words without a secret.
@@ -158,22 +132,22 @@ impl Address {
                 _ => String::new(),
             }
         };
-        let hosts: Vec<String> = self.hosts.iter().map(shown).collect();
-        let database = self.hosts.first().and_then(Config::get_dbname).unwrap_or_default();
+        let hosts: Vec<String> = self.hosts.configs().map(shown).collect();
+        let database = self.hosts.configs().next().and_then(Config::get_dbname).unwrap_or_default();
         format!("{database} at {}", hosts.join(", "))
     }
 
-    /// A pool of at most so many connections. None is made yet. Pools with the same `left` leave a server together.
+    /// A pool of at most so many connections. None is made yet. Pools of one address, with the same `left`, find a server and leave it together.
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`] when the certificates cannot be read.
     pub(super) fn pool(self, connections: usize, left: Left) -> Result<Database, Error> {
         let tls = self.tls()?;
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let limit = HOST_LIMIT * u32::try_from(self.hosts.len()).unwrap_or(u32::MAX) + ADDRESS_LIMIT;
-        let any = self.hosts.first().cloned().unwrap_or_default();
-        let hosts = Hosts { all: self.hosts.into(), tls: tls.clone(), latest: Arc::default() };
-        let manager = Manager::from_connect(any, hosts, config);
+        let limit = HOST_LIMIT * u32::try_from(self.hosts.configs().count()).unwrap_or(u32::MAX) + ADDRESS_LIMIT;
+        let any = self.hosts.configs().next().cloned().unwrap_or_default();
+        let connector = Connector { hosts: self.hosts, tls: tls.clone(), left: left.clone() };
+        let manager = Manager::from_connect(any, connector, config);
         let stays = left.clone();
         let pool = Pool::builder(manager)
             .pre_recycle(Hook::sync_fn(move |_, metrics| {
@@ -243,131 +217,12 @@ fn without_hosts(place: &str) -> Secret {
     Secret::new(format!("{scheme}://{user}{path}"))
 }
 
-/// Makes connections, with the first host that takes writes. The one that did so last is asked first.
-struct Hosts {
-    all: Arc<[Config]>,
-    tls: MakeRustlsConnect,
-    latest: Arc<AtomicUsize>,
-}
-
-/// A host that is being asked. Where it has been silent for [`SILENT_AFTER`] when whoever asks gives up, the next one is asked first: else
-/// everybody who has less patience than we have with a host would ask one that is silent for ever.
-struct Asked<'a> {
-    hosts: &'a Hosts,
-    at: usize,
-    since: Instant,
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        // Who gives up after a silent host was given up has asked the next one for no time at all, which says nothing of that.
-        if self.since.elapsed() < SILENT_AFTER {
-            return;
-        }
-        let next = (self.at + 1) % self.hosts.all.len();
-        // Somebody else may have had an answer meanwhile.
-        let _ = self.hosts.latest.compare_exchange(self.at, next, Ordering::Relaxed, Ordering::Relaxed);
-    }
-}
-
-impl Connect for Hosts {
-    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<Connected, tokio_postgres::Error>> {
-        Box::pin(async move {
-            let first = self.latest.load(Ordering::Relaxed);
-            let mut refused = None;
-            for at in (0..self.all.len()).map(|at| (first + at) % self.all.len()) {
-                let asked = Asked { hosts: self, at, since: Instant::now() };
-                match timeout(HOST_LIMIT, begin_at_one(&self.all[at], &self.tls)).await {
-                    Ok(Ok(connected)) => {
-                        drop(asked);
-                        self.latest.store(at, Ordering::Relaxed);
-                        return Ok(connected);
-                    }
-                    Ok(Err(Some(error))) => refused = Some(error),
-                    Ok(Err(None)) | Err(_) => {}
-                }
-            }
-            match refused {
-                Some(error) => Err(error),
-                // None has said anything, which is for the pool to say when its time is up, too.
-                None => pending().await,
-            }
-        })
-    }
-}
-
-/// Begins a connection with the first address of a host that takes one; none of them may have said anything.
-async fn begin_at_one(host: &Config, tls: &MakeRustlsConnect) -> Result<Connected, Option<tokio_postgres::Error>> {
-    let addresses = address_by_address(host).await;
-    let limit = ADDRESS_LIMIT.min(HOST_LIMIT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX));
-    let mut refused = None;
-    for config in addresses {
-        match timeout(limit, begin(&config, tls.clone())).await {
-            Ok(Ok(connected)) => return Ok(connected),
-            Ok(Err(error)) => refused = Some(error),
-            Err(_) => {}
-        }
-    }
-    Err(refused)
-}
-
-/// The same host, once for each of the addresses that its name has now.
-async fn address_by_address(config: &Config) -> Vec<Config> {
-    let ([Host::Tcp(name)], [port], []) = (config.get_hosts(), config.get_ports(), config.get_hostaddrs()) else {
-        return vec![config.clone()];
-    };
-    match timeout(ADDRESS_LIMIT, lookup_host((name.as_str(), *port))).await {
-        Ok(Ok(addresses)) => addresses.map(|address| config.clone().hostaddr(address.ip()).clone()).collect(),
-        // It says what is wrong by itself.
-        Ok(Err(_)) => vec![config.clone()],
-        Err(_) => Vec::new(),
-    }
-}
-
-/// Connects, and tells the server what holds for the connection.
-async fn begin(config: &Config, tls: MakeRustlsConnect) -> Result<Connected, tokio_postgres::Error> {
-    let (client, connection) = config.connect(tls).await?;
-    let mut connection = Box::pin(async move { drop(connection.await) });
-    let mut told = Box::pin(tell(&client));
-    let has_ended = tokio::select! {
-        told = &mut told => told.map(|()| false)?,
-        // What is told learns that nobody listens any more, if it has not been answered.
-        () = &mut connection => told.as_mut().await.map(|()| true)?,
-    };
-    drop(told);
-    let rest = async move {
-        if !has_ended {
-            connection.await;
-        }
-    };
-    Ok((client, tokio::spawn(rest)))
-}
-
 /// Whether a host is this machine, where nobody can stand between.
 fn is_near(host: &Host) -> bool {
     match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
     }
-}
-
-/// What each connection begins with.
-async fn tell(client: &Client) -> Result<(), tokio_postgres::Error> {
-    let limit = STATEMENT_TIMEOUT.as_millis();
-    let settings = format!(
-        "SET statement_timeout = {limit}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
-         SET default_transaction_isolation = 'read committed'",
-        LOCK_TIMEOUT.as_millis(),
-        2 * limit
-    );
-    client.batch_execute(&settings).await?;
-    // An answer that is given before the commit is on disk, and on the standbys that were asked for, promises nothing. What is
-    // stricter than `on` (`remote_apply`) stays.
-    let row = client.query_one("SELECT current_setting('synchronous_commit', true)", &[]).await?;
-    if matches!(row.try_get::<_, Option<&str>>(0)?, Some("off" | "local" | "remote_write")) {
-        client.batch_execute("SET synchronous_commit = on").await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -16,6 +16,10 @@ use crate::core::{
 /// How much of a note's lifetime goes by before a replica that sees the same again writes it anew: a right signature is to cost no statement.
 const ANEW_AFTER: u32 = 24;
 
+/// Longer than a statement can have waited for others that count at the same place. By its own time, which is that of its beginning, there may be more left
+/// then than there can be.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
 /// The time, in milliseconds, the same throughout a statement.
 macro_rules! now {
     () => {
@@ -48,10 +52,10 @@ async fn count_one(txn: &Txn<'_>, failure: &Failure) -> Result<bool, Undone> {
         now!(),
         " + $3 - $2 + 1 AND ",
         now!(),
-        " + $3"
+        " + $3 + $4"
     );
     let (every, most) = (millis(failure.pace.every), millis(failure.pace.most));
-    Ok(txn.execute(sql, &[&number(failure.place), &every, &most]).await? == 1)
+    Ok(txn.execute(sql, &[&number(failure.place), &every, &most, &millis(LONGEST_WAIT)]).await? == 1)
 }
 
 #[async_trait]

@@ -38,7 +38,7 @@ const ATTEMPTS: u32 = 20;
 /// The longest wait before the first further run. It doubles each time, up to [`MAX_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(4);
 const MAX_WAIT: Duration = Duration::from_millis(128);
-/// How long one run of a step may take that somebody waits for. The database itself gives up a statement before that (see `connect::STATEMENT_TIMEOUT`).
+/// How long one run of a step may take that somebody waits for. The database itself gives up a statement before that (see `hosts`).
 const RUN_LIMIT: Duration = Duration::from_secs(6);
 /// How long it may take to call off what took too long.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
@@ -169,7 +169,7 @@ impl Txn<'_> {
 pub(super) struct Left(Arc<Mutex<Option<Instant>>>);
 
 impl Left {
-    fn note(&self) {
+    pub(super) fn note(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 

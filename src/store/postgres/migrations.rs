@@ -30,19 +30,44 @@ const LIKE_POSTGRESQL: &str = "SELECT set_config(name, 'off', true) FROM pg_sett
 /// How a column says that it sorts by bytes.
 const BY_BYTES: &str = " COLLATE \"C\"";
 
-/// Brings the tables up to date.
+/// What is done about tables that are not those of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tables {
+    /// They are made, or migrated.
+    Migrated,
+    /// They are made where there are none, and refused else.
+    AsTheyAreOrNew,
+    /// They are refused.
+    AsTheyAre,
+}
+
+/// Has the tables be those of this version.
 ///
 /// # Errors
 /// [`Error::StoreUnavailable`], also when a newer version has been there.
-pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
+pub(super) async fn bring(database: &Database, tables: Tables) -> Result<(), Error> {
     check_encoding(database).await?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found = if tables == Tables::Migrated { None } else { Some(if has_any(database).await? { version(database).await? } else { 0 }) };
+    let known = known();
+    match found {
+        Some(0) if tables == Tables::AsTheyAre => Err(Error::StoreUnavailable("there is no store in it".into())),
+        Some(found @ 1..) if found < known => Err(Error::StoreUnavailable(format!(
+            "the database has version {found} of the tables, and this supos-auth works on version {known}. Do this with the version whose \
+             services run there, or start one service of this version first, which migrates them: older ones do not start again then"
+        ))),
+        _ => migrate(database).await,
+    }
+}
+
+/// Brings the tables up to date.
+async fn migrate(database: &Database) -> Result<(), Error> {
     transact!(database.patient(), BEGIN, async |txn| {
         prepare(txn).await?;
         txn.batch(MIGRATIONS_TABLE).await
     })
     .await?;
     let latest = version(database).await?;
+    let known = known();
     if latest > known {
         return Err(Error::StoreUnavailable(format!(
             "the database has version {latest} of the tables, and this supos-auth knows versions up to {known}: run the version that \
@@ -67,6 +92,17 @@ async fn check_encoding(database: &Database) -> Result<(), Error> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// The version that the steps make.
+fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Whether there are tables at all.
+async fn has_any(database: &Database) -> Result<bool, Error> {
+    let row = database.query_opt("SELECT to_regclass('schema_migrations') IS NOT NULL", &[]).await?;
+    row.as_ref().map_or(Ok(false), |row| Columns::of(row).next())
 }
 
 async fn version(database: &Database) -> Result<i64, Error> {

@@ -10,6 +10,7 @@ mod clock;
 mod connect;
 mod counts;
 mod database;
+mod hosts;
 mod logouts;
 mod migrations;
 mod rows;
@@ -26,6 +27,7 @@ pub use self::connect::Address;
 use self::{
     clock::DatabaseClock,
     database::{Columns, Database, Failure, Left, Txn, transact},
+    migrations::Tables,
     rows::{origin, read_identity, read_signing_key, session_columns, signing_key_columns, signing_key_values},
     standbys::Standbys,
 };
@@ -68,6 +70,26 @@ impl PostgresStore {
     /// # Errors
     /// [`Error::StoreUnavailable`] when it cannot be reached, or is of a newer version.
     pub async fn open(address: Address, connections: usize) -> Result<Self, Error> {
+        Self::open_with(address, connections, Tables::Migrated).await
+    }
+
+    /// The same for a command, which migrates nothing: services of an older version may be at work there, and could not start again.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when it cannot be reached, or its tables are not there, or of another version.
+    pub async fn open_existing(address: Address, connections: usize) -> Result<Self, Error> {
+        Self::open_with(address, connections, Tables::AsTheyAre).await
+    }
+
+    /// The same for a command that begins a store: the tables are made where there are none.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when it cannot be reached, or has tables of another version.
+    pub async fn open_new(address: Address, connections: usize) -> Result<Self, Error> {
+        Self::open_with(address, connections, Tables::AsTheyAreOrNew).await
+    }
+
+    async fn open_with(address: Address, connections: usize, tables: Tables) -> Result<Self, Error> {
         let shown = address.shown();
         let clock = Arc::new(DatabaseClock::new());
         let noted = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
@@ -75,7 +97,7 @@ impl PostgresStore {
         let (probing, database) = (address.clone().pool(PROBING, left.clone())?, address.pool(connections, left)?);
         let store = Self { database, probing, clock, noted, standbys: Standbys::default(), exporting: Mutex::default() };
         let opened = async {
-            migrations::migrate(&store.database).await?;
+            migrations::bring(&store.database, tables).await?;
             store.try_database().await
         };
         opened.await.map_err(|error| match error {

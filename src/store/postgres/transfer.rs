@@ -1,11 +1,14 @@
 //! Moving records out of a database and into one.
 
 use std::{
+    future::ready,
+    mem::discriminant,
     slice,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio_postgres::Row;
 
@@ -24,9 +27,6 @@ use crate::{
     core::Error,
     store::{TRANSFER_BATCH, Transfer, record::Record},
 };
-
-/// How many records one transaction imports: each is a trip to the database, or some.
-const IMPORTED_AT_ONCE: usize = 100;
 
 type Read = fn(&mut Columns<'_>) -> Result<Record, Error>;
 
@@ -133,6 +133,20 @@ async fn put(txn: &Txn<'_>, record: &Record) -> Result<(), Failure> {
     }
 }
 
+/// Puts records in their order, those of a kind without waiting for the answer to one before the next is sent: nothing in them refers to another.
+async fn put_all(txn: &Txn<'_>, records: &[Record]) -> Result<(), Failure> {
+    for alike in records.chunk_by(|one, next| discriminant(one) == discriminant(next)) {
+        // The first has the server learn the statements.
+        if let Some((first, others)) = alike.split_first() {
+            put(txn, first).await?;
+            let others: Vec<_> = others.iter().map(|record| put(txn, record)).collect();
+            // In order: the first that fails says why, and the others only that one has.
+            stream::iter(others).buffered(TRANSFER_BATCH).try_for_each(|()| ready(Ok(()))).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes what a record takes the place of.
 async fn remove(txn: &Txn<'_>, record: &Record) -> Result<(), Failure> {
     let _: u64 = match record {
@@ -188,24 +202,18 @@ impl Transfer for PostgresStore {
     }
 
     async fn import(&self, records: Vec<Record>) -> Result<(), Error> {
-        for records in records.chunks(IMPORTED_AT_ONCE) {
-            // Nearly always nothing is there. Where something is, the first run fails for it, and the next one removes it, in an order in
-            // which nothing that is removed is still referred to.
-            let again = AtomicBool::new(false);
-            // Each statement has its limit; how many there can be in a while is the network's to say.
-            transact!(self.database.patient(), async |txn| {
-                if again.swap(true, Ordering::Relaxed) {
-                    for record in records.iter().rev() {
-                        remove(txn, record).await?;
-                    }
+        // Nearly always nothing is there. Where something is, the first run fails for it, and the next one removes it, in an order in
+        // which nothing that is removed is still referred to.
+        let again = AtomicBool::new(false);
+        // Each statement has its limit; how many there can be in a while is the network's to say.
+        transact!(self.database.patient(), async |txn| {
+            if again.swap(true, Ordering::Relaxed) {
+                for record in records.iter().rev() {
+                    remove(txn, record).await?;
                 }
-                for record in records {
-                    put(txn, record).await?;
-                }
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(())
+            }
+            put_all(txn, &records).await
+        })
+        .await
     }
 }

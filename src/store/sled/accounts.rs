@@ -186,9 +186,8 @@ impl UserStore for SledStore {
             let mut user: User = txn.get(&at)?.ok_or(Error::NotFound("user"))?;
             note_administrator(txn, &user, true)?;
             let ended = sessions::end_all(txn, id, Kept::None, now)?;
-            let is_done = !ended.has_more && !ended.leaves_some;
+            let is_done = !ended.has_more && !ended.leaves_some && authorities::forget_some(txn, id)?;
             if is_done {
-                authorities::forget_user(txn, id)?;
                 txn.remove(&keys::user_name(&user.name));
                 txn.remove(&at);
             } else {

@@ -69,16 +69,18 @@ pub(super) fn expire(txn: &mut Txn<'_>, key: &[u8], now: Timestamp) -> Result<()
     }
 }
 
-/// Removes the links of a user.
-pub(super) fn forget_user(txn: &mut Txn<'_>, user: UserId) -> Result<(), Error> {
-    for key in txn.keys(&keys::links_of_user(user)) {
+/// Removes links of a user, as many as may go in one step, and says whether those were all.
+pub(super) fn forget_some(txn: &mut Txn<'_>, user: UserId) -> Result<bool, Error> {
+    let mut number = 0;
+    for key in txn.keys(&keys::links_of_user(user)).take(ENDED_AT_ONCE) {
         let key = key?;
+        number += 1;
         if let Some((authority, subject)) = keys::linked_at_end(&key, 17) {
             txn.remove(&keys::link(authority, &subject));
         }
         txn.remove(&key);
     }
-    Ok(())
+    Ok(number < ENDED_AT_ONCE)
 }
 
 pub(super) fn put_link(txn: &mut Txn<'_>, authority: AuthorityId, subject: &str, link: &Link) -> Result<(), Error> {

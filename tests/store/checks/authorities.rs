@@ -6,53 +6,23 @@ use supos_auth::{
     core::{
         Error,
         clock::Timestamp,
-        ids::{AuthorityId, UserId},
+        ids::AuthorityId,
         model::{Authority, Link, LinkOrigin, Pending, User},
         rights::Rights,
-        seal::Sealed,
     },
     store::{Arrival, Linked, LinksOf, MAX_PENDING, MAX_PENDING_OF_NETWORK},
 };
 
 use crate::{
     database::{Db, Handle},
-    scene::{at, before, change, purge, refusal, session, user},
+    scene::{arrival, at, authority, before, change, ordinary, purge, refusal, user},
 };
 
 const WEEK: Duration = Duration::from_hours(7 * 24);
 
-pub(crate) fn authority(name: &str) -> Authority {
-    Authority {
-        id: AuthorityId::random().unwrap(),
-        name: name.to_owned(),
-        client_id: "client".to_owned(),
-        client_secret: Sealed::from_bytes(vec![1, 2, 3]),
-        authorization_uri: "https://authority.example/authorize".to_owned(),
-        token_uri: "https://authority.example/token".to_owned(),
-        userinfo_uri: "https://authority.example/userinfo".to_owned(),
-        logout_uri: "https://authority.example/logout".to_owned(),
-        enabled: true,
-        pending: None,
-        link_by_name: true,
-        create_users: true,
-        created_at: at(2),
-        updated_at: at(3),
-    }
-}
-
 pub(crate) fn waiting(name: &str, network: &str, since: Timestamp) -> Authority {
     let pending = Some(Pending { expires_at: since.after(WEEK), network: network.to_owned() });
     Authority { enabled: false, pending, ..authority(name) }
-}
-
-fn ordinary(name: &str) -> User {
-    User { account_type: 0, ..user(name) }
-}
-
-fn arrival(authority: &Authority, subject: &str, name: Option<&str>) -> Arrival {
-    let newcomer = name.map(ordinary);
-    let session = session(UserId::from_bytes([0; 16]), at(10));
-    Arrival { session, authority: authority.id, subject: subject.to_owned(), name: name.map(str::to_owned), newcomer }
 }
 
 async fn links_of(store: &Handle, of: LinksOf) -> Vec<String> {
@@ -270,7 +240,7 @@ pub(crate) async fn a_user_of_an_authority_is_one_user_here(db: Db) {
     assert_eq!(anew, Linked { authority: authority.id, subject: "1".to_owned(), user: zhang.clone(), link: link(&zhang, 3) });
     assert_eq!(store.links(LinksOf::Authority(authority.id), None, 10).await.unwrap(), [anew]);
     assert_eq!(links_of(&store, LinksOf::User(li.id)).await, [""; 0], "a refusal linked him");
-    assert_eq!(say(super::authorities::authority("x").id, "1", link(&zhang, 1)).await, Err(Error::NotFound("authority")));
+    assert_eq!(say(crate::scene::authority("x").id, "1", link(&zhang, 1)).await, Err(Error::NotFound("authority")));
     assert_eq!(say(authority.id, "2", link(&user("x"), 1)).await, Err(Error::NotFound("user")));
     store.unlink_user(authority.id, "1".to_owned()).await.unwrap();
     assert_eq!(store.unlink_user(authority.id, "1".to_owned()).await, Err(Error::NotFound("link")));

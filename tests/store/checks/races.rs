@@ -8,14 +8,14 @@ use supos_auth::{
         model::{App, Authority, Grant, Link, LinkOrigin, User},
         usage::{AppUsage, Count},
     },
-    store::{Kept, MAX_PENDING, MAX_PENDING_OF_NETWORK, NewPassword, OneUse, Refresher, Rotation},
+    store::{Kept, LinksOf, MAX_PENDING, MAX_PENDING_OF_NETWORK, NewPassword, OneUse, Refresher, Rotation},
 };
 use tokio::task::JoinSet;
 
-use super::authorities::{authority, waiting};
+use super::authorities::waiting;
 use crate::{
     database::{Db, Handle, open_two},
-    scene::{GRACE, Scene, administrator, app, app_id, at, change, code, new_hash, new_password, session, user},
+    scene::{GRACE, Scene, administrator, app, app_id, arrival, at, authority, change, code, new_hash, new_password, session, user},
 };
 
 /// How many ask at once.
@@ -330,6 +330,23 @@ pub(crate) async fn a_race_for_a_name_has_one_winner(db: Db) {
             async move { store.link_user(id, "subject".to_owned(), link).await }
         });
         assert_eq!(count(&linked.await), 1, "links");
+    }
+}
+
+pub(crate) async fn two_who_arrive_at_once_as_the_same_subject_of_an_authority_are_one_user(db: Db) {
+    let [store, other] = open_two(&db).await;
+    let authority = authority("a");
+    store.register_authority(authority.clone(), at(0)).await.unwrap();
+    for round in 0..ROUNDS {
+        // He was renamed there while he signed in.
+        let arrived = race([&store, &other], 4, |store, number| {
+            let arrival = arrival(&authority, &format!("subject {round}"), Some(&format!("name {round} {}", number % 2)));
+            async move { store.open_session_of(arrival).await.map(|user| user.id) }
+        })
+        .await;
+        let users: HashSet<_> = arrived.into_iter().map(Result::unwrap).collect();
+        assert_eq!(users.len(), 1, "he is several users");
+        assert_eq!(store.links(LinksOf::Authority(authority.id), None, 1000).await.unwrap().len(), round + 1);
     }
 }
 

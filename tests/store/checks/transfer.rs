@@ -15,14 +15,10 @@ use supos_auth::{
 };
 use tokio::sync::mpsc;
 
-use super::{
-    authorities::{authority, waiting},
-    races::race,
-    upkeep::key,
-};
+use super::{authorities::waiting, races::race, upkeep::key};
 use crate::{
     database::{Db, Handle},
-    scene::{GRACE, IDLE, Scene, administrator, at, new_hash, purge},
+    scene::{GRACE, IDLE, Scene, administrator, at, authority, new_hash, purge},
 };
 
 /// Everything that a store holds.

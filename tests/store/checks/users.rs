@@ -9,10 +9,9 @@ use supos_auth::{
     store::{Change, Kept, LinksOf, NewPassword},
 };
 
-use super::authorities::authority;
 use crate::{
     database::Db,
-    scene::{Scene, administrator, at, change, new_password, refusal, session, user},
+    scene::{Scene, administrator, at, authority, change, new_password, refusal, session, user},
 };
 
 pub(crate) async fn a_user_is_read_back_by_his_id_and_by_his_name(db: Db) {
