@@ -25,6 +25,7 @@ use crate::{
     config::{LocalPlace, LocalStoreArgs},
     core::ids,
     grpc::pb::supos::auth::admin::v1 as pb,
+    store::{ROOM_LEFT, room_on_the_disk_of},
 };
 
 pub(crate) const HELP: &str = "\
@@ -105,7 +106,18 @@ impl Unfinished {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.bytes += bytes.len() as u64;
+        // The service that it is of may be on the same disk, and would end with the first write that has no room.
+        let room = room_on_the_disk_of(self.folder()).map_err(|error| self.cannot("write", &error))?;
+        if room < ROOM_LEFT + bytes.len() as u64 {
+            let words =
+                format!("{} would leave its disk less than {} of room, which a service there needs", self.name.display(), size(ROOM_LEFT));
+            return Err(Failure::new(words).hint("Make room, or write it to another disk."));
+        }
         self.file.write_all(bytes).map_err(|error| self.cannot("write", &error))
+    }
+
+    fn folder(&self) -> &Path {
+        self.name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
     fn cannot(&self, what: &str, error: &io::Error) -> Failure {
@@ -124,8 +136,7 @@ impl Unfinished {
             // Some file systems have no links.
             Err(_) => fs::rename(&self.path, &self.name).map_err(|error| self.cannot("write", &error))?,
         }
-        let folder = self.name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| self.cannot("write", &error))?;
+        File::open(self.folder()).and_then(|folder| folder.sync_all()).map_err(|error| self.cannot("write", &error))?;
         Ok(Taken { file: self.name.display().to_string(), of, records: summary.records, bytes: self.bytes })
     }
 }

@@ -1,6 +1,8 @@
 //! What the service knows: apps, users, sessions, codes, refresh token families and signing keys, as the store keeps them.
 //!
-//! New fields go to the end of a record and get `#[serde(default)]`, so that records that were written before them can be read.
+//! New fields go to the end of a record and get `#[serde(default)]`, so that records that were written before them can be read. They raise the
+//! formats of the store (`store::sled`) and of backups (`backup`), or add a migration of the tables: an older version is to refuse what it
+//! would read without them.
 
 use std::{sync::Arc, time::Duration};
 

@@ -12,7 +12,7 @@ pub mod record;
 mod rules;
 pub mod sled;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -476,6 +476,19 @@ pub trait Maintenance {
 
     /// Returns once everything that was asked for before is on disk.
     async fn flush(&self) -> Result<(), Error>;
+}
+
+/// How many bytes of room on a disk are left by whatever copies a store. It is the service that needs them then: a log that cannot be written
+/// ends the process.
+pub const ROOM_LEFT: u64 = 16 * 1024 * 1024;
+
+/// How many bytes of room there are on the disk that a folder is on.
+///
+/// # Errors
+/// When the system does not say.
+pub fn room_on_the_disk_of(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// The most records that an export hands over, or an import takes, at a time.

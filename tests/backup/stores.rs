@@ -99,8 +99,8 @@ pub(crate) async fn open(folder: &Path, users: u64) -> Arc<SledStore> {
 /// Puts so many codes of about 3 KiB into a store. A purge an hour from now takes them.
 pub(crate) async fn put_codes(store: &dyn Store, number: usize) {
     let (session, app) = (session(&user(0)), app("shop"));
-    for _ in 0..number / 500 {
-        let codes = (0..500).map(|_| Record::Code {
+    for begin in (0..number).step_by(500) {
+        let codes = (begin..number.min(begin + 500)).map(|_| Record::Code {
             hash: BearerHash::from_bytes(random_bytes().expect("randomness")),
             code: Code {
                 redirect_uri: format!("https://app.example/{}", "x".repeat(2000)),

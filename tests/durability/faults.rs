@@ -290,10 +290,14 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// None where this machine does not let one be made.
+    /// One of 16 MiB. None where this machine does not let one be made.
     fn new() -> Option<Self> {
+        Self::of_size("16m")
+    }
+
+    fn of_size(size: &str) -> Option<Self> {
         let folder = TempDir::with_prefix("supos-auth-").expect("a temporary folder");
-        let script = format!("mount -t tmpfs -o size=16m none '{}' && echo mounted && exec sleep infinity", folder.path().display());
+        let script = format!("mount -t tmpfs -o size={size} none '{}' && echo mounted && exec sleep infinity", folder.path().display());
         let log = Log::default();
         let arguments = ["--mount", "sh", "-c", &script].map(Into::into).into();
         let holder = Process::start("unshare".as_ref(), folder.path(), arguments, &[], &log);
@@ -318,6 +322,27 @@ impl SmallDisk {
     fn fill(&self) {
         let mut file = fs::File::create(self.at("filler")).expect("a file");
         while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    }
+
+    /// The path of a file on it, for a process that has it, too.
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What a command of the program says that fails, and has the disk.
+    fn refuses(&self, environment: &[(&str, &str)], arguments: &[PathBuf]) -> String {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id())).arg(env!("CARGO_BIN_EXE_supos-auth")).args(arguments);
+        command.envs(environment.iter().copied());
+        let output = command.output().expect("nsenter can be run");
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// The names on it that have this in them.
+    fn names_with(&self, part: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.at("")).expect("a folder").flatten();
+        entries.map(|entry| entry.file_name().into_string().expect("a name")).filter(|name| name.contains(part)).collect()
     }
 
     fn make_room(&self) {
@@ -397,21 +422,49 @@ async fn c4_a_disk_that_fills_up_while_a_backup_is_taken_loses_nothing_and_no_ha
     assert_eq!(world.ended().code(), Some(1));
 
     // Nor does one that is to be on the full disk leave anything there.
-    let inside = |name: &str| disk.folder.path().join(name);
-    let backup = Command::new("nsenter")
-        .arg(format!("--mount=/proc/{}/ns/mnt", disk.holder.id()))
-        .arg(env!("CARGO_BIN_EXE_supos-auth"))
-        .args(["backup".into(), inside("backup.jsonl"), "--data-dir".into(), inside("data")])
-        .output()
-        .expect("nsenter can be run");
-    assert!(!backup.status.success() && String::from_utf8_lossy(&backup.stderr).contains("No space left"), "{backup:?}");
-    let left =
-        fs::read_dir(disk.at("")).expect("a folder").flatten().filter(|entry| entry.file_name().to_string_lossy().contains("backup"));
-    assert_eq!(left.count(), 0);
+    let said = disk.refuses(&[], &["backup".into(), disk.path("backup.jsonl"), "--data-dir".into(), disk.path("data")]);
+    assert!(said.contains("Make room"), "{said}");
+    assert_eq!(disk.names_with("backup"), [""; 0]);
 
     disk.make_room();
     world.restart(|_| ());
     let taken = received(take(&world).await, Vec::new()).await.expect("a backup");
     assert!(is_whole(&taken));
     record::check(&Arc::new(world), writers, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c4_a_backup_leaves_the_service_that_is_on_the_same_disk_its_room() {
+    let Some(disk) = SmallDisk::of_size("24m") else { return };
+    let world = World::own(disk.setup()).await;
+    let signed_in = Call::new(Op::SignIn).with("userName", "admin").with("password", "admin-password");
+    let ticket = world.call(Via::Native, &signed_in).await.text_of("ticket");
+    fs::write(disk.at("filler"), vec![0; 9 << 20]).expect("there is room for it");
+    let arguments = ["backup".into(), disk.path("backup.jsonl"), "--server".into(), format!("http://{}", world.grpc()).into()];
+    let said = disk.refuses(&[("SUPOS_AUTH_TICKET", &ticket)], &arguments);
+    assert!(said.contains("16.0 MiB of room, which a service there needs") && said.contains("Make room"), "{said}");
+    assert_eq!(disk.names_with("backup"), [""; 0]);
+    world.signed_in().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c4_a_restore_onto_a_full_disk_says_what_to_do_and_leaves_nothing() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let world = World::own(kills::setup()).await;
+    for _ in 0..8 {
+        world.family().await;
+    }
+    let request = world.as_admin(TakeBackupRequest {}).await;
+    let backup = BackupServiceClient::new(world.channel.clone()).take_backup(request).await.expect("a backup is taken").into_inner();
+    fs::write(disk.at("backup"), received(backup, Vec::new()).await.expect("a backup")).expect("written");
+    disk.fill();
+    let full = fs::metadata(disk.at("filler")).expect("it is there").len();
+    // At the beginning, and in the middle.
+    for room in [0, 64, 128, 192] {
+        fs::OpenOptions::new().write(true).open(disk.at("filler")).and_then(|file| file.set_len(full - room * 1024)).expect("made smaller");
+        let said = disk.refuses(&[], &["restore".into(), disk.path("backup"), "--data-dir".into(), disk.path("data")]);
+        assert!(said.contains("No space left on device") && said.to_lowercase().contains("make room"), "{room}: {said}");
+        assert!(!said.contains("Os {") && !said.contains("store: store:"), "{room}: {said}");
+        assert!(!disk.at("data").join("store").exists());
+    }
 }

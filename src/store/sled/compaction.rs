@@ -21,11 +21,14 @@ use super::{
     STORE, SledStore,
     acknowledged::Acknowledged,
     batch::apply,
-    io_error, is_there, open_files, sync, sync_log,
+    flushing, io_error, is_there, open_files, sync, sync_log,
     txn::{Writes, unavailable},
-    writer::{Files, Wrote},
+    writer::{Files, Wrote, cause},
 };
-use crate::{core::Error, store::Space};
+use crate::{
+    core::Error,
+    store::{ROOM_LEFT, Space, room_on_the_disk_of},
+};
 
 /// What is being written.
 const COPY: &str = "store.copy";
@@ -40,16 +43,13 @@ const BATCH: usize = LEAF * 16;
 const WINDOW: usize = 64;
 const MIB: u64 = 1024 * 1024;
 /// Up to how many bytes it is not looked at all.
-const SMALL: u64 = 32 * MIB;
+const SMALL: u64 = 4 * MIB;
 /// How many more keys than half of those that there were have to be written before it is looked again.
 const WRITES: u64 = 100_000;
 /// After how long it is looked again all the same, and no sooner where copying has failed.
 const LOOK_AFTER: Duration = Duration::from_mins(10);
 /// How much room there has to be besides what new files take: what is copied is written more than once, and the old log goes on.
 const SPARE: u64 = 64 * MIB;
-/// How much room copying leaves. It is the service that needs it then: a log that cannot be written ends the process.
-const LEFT: u64 = SPARE / 4;
-
 /// About how many bytes new files take for so many bytes of keys and values.
 const fn needed(bytes: u64) -> u64 {
     bytes + bytes / 4
@@ -57,8 +57,7 @@ const fn needed(bytes: u64) -> u64 {
 
 /// Refuses when the disk has less room than so many bytes.
 fn check_room(folder: &Path, bytes: u64) -> Result<(), Error> {
-    let disk = rustix::fs::statvfs(folder).map_err(|error| io_error("cannot see how much room there is for", folder, &error.into()))?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let free = room_on_the_disk_of(folder).map_err(|error| io_error("cannot see how much room there is for", folder, &error))?;
     if free >= bytes {
         return Ok(());
     }
@@ -234,7 +233,7 @@ impl Copy {
         match prepare() {
             Err(error) => (Err(error), Wrote::Nothing),
             Ok(acknowledged) => match sync(folder) {
-                Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
+                Err(error) => (Err(error.clone()), Wrote::Failed(cause(error))),
                 Ok(()) => (Ok(()), Wrote::Moved(Box::new(Files { db: self.db, file: self.file, acknowledged }))),
             },
         }
@@ -309,12 +308,15 @@ impl SledStore {
         let mut begin = Vec::new();
         loop {
             self.copy_window(&to, &begin, Pass::Outline, WINDOW).await?;
+            flush(&copy.db).await?;
             // What is outlined last is outlined again with what follows: until that has begun, sled has not split its leaf off.
             self.copy_window(&to, &begin, Pass::Fill, WINDOW - 1).await?;
+            flush(&copy.db).await?;
             match self.copy_window(&to, &begin, Pass::Complete, WINDOW - 1).await? {
                 Some(end) => begin = end,
                 None => break,
             }
+            flush(&copy.db).await?;
         }
         // Most of it goes to disk here, while steps go on, and what little comes after it between two of them.
         let copy = blocking(move || copy.make_ready()).await?;
@@ -335,7 +337,7 @@ impl SledStore {
             let (to, beside, after, folder) = (to.clone(), self.writer.beside.clone(), end.clone(), self.folder.clone());
             let some = move |from: &sled::Tree| {
                 let copied = match beside.mirror.get() {
-                    Some(_) => check_room(&folder, LEFT).and_then(|()| copy_some(from, &to, &after, pass)),
+                    Some(_) => check_room(&folder, ROOM_LEFT).and_then(|()| copy_some(from, &to, &after, pass)),
                     None => Err(Error::StoreUnavailable("a step could not be written to the copy".into())),
                 };
                 (copied, Wrote::Nothing)
@@ -347,6 +349,12 @@ impl SledStore {
         }
         Ok(Some(end))
     }
+}
+
+/// Has sled write what has been copied so far. What steps write goes to the disk behind what waits there: on a slow disk it must not be much.
+async fn flush(db: &sled::Db) -> Result<(), Error> {
+    let db = db.clone();
+    blocking(move || flushing(|| db.flush()).map(drop).map_err(unavailable)).await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

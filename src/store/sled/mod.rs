@@ -279,7 +279,9 @@ fn open_what_is_there(path: &Path) -> Result<(sled::Db, File), Error> {
 
 /// Opens sled's files, or makes them.
 fn open_files(path: &Path) -> Result<sled::Db, Error> {
-    let config = sled::Config::new().path(path).cache_capacity(CACHE);
+    // Nothing is written but by steps, and nothing is left to write once they are answered. sled's own thread would write what a step that failed
+    // has left, and would move records for as long as half a second and use the room that they had before they are on disk where they are now.
+    let config = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None);
     // sled panics where it finds something that it did not expect in its files.
     match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(db)) => Ok(db),
@@ -292,22 +294,24 @@ fn open_files(path: &Path) -> Result<sled::Db, Error> {
     }
 }
 
-/// Held together by all who wait for the disk in sled, and alone by whoever writes a batch. sled has those wait for one another itself, but lets
+/// Held together by all who wait for the disk, and alone by whoever writes a batch. sled has those wait for one another itself, but lets
 /// nobody read who comes after a batch that waits: callers who only ask something, and health, would wait for the disk with it. One for all
 /// stores, as sled's is.
 static FLUSHING: RwLock<()> = RwLock::new(());
 
-/// Runs what waits for the disk in sled.
+/// Runs what waits for the disk.
 fn flushing<T>(work: impl FnOnce() -> T) -> T {
     let _flushing = FLUSHING.read().unwrap_or_else(PoisonError::into_inner);
     work()
 }
 
-/// Brings to disk what was written to sled's log. sled's own flush does not go so far.
+/// Brings to disk what was written to sled's log. sled's own flush does not go so far, and after it sled holds room to be free that records were
+/// moved out of: no batch is written there before they are on disk where they are now.
 fn sync_log(db: &sled::Db, log: &File) -> Result<(), Error> {
-    let synced = flushing(|| db.flush()).map_err(unavailable).map(drop);
-    let synced =
-        synced.and_then(|()| log.sync_data().map_err(|error| Error::StoreUnavailable(format!("the log cannot be synced: {error}"))));
+    let synced = flushing(|| {
+        db.flush().map_err(unavailable)?;
+        log.sync_data().map_err(|error| Error::StoreUnavailable(format!("the log cannot be synced: {error}")))
+    });
     synced.inspect_err(|_| forget_what_was_read(log))
 }
 

@@ -52,6 +52,8 @@ struct Progress {
     /// What was there, of the keys after that which were written to.
     kept: BTreeMap<(usize, Vec<u8>), Before>,
     kept_bytes: usize,
+    /// How many bytes may be kept.
+    most: usize,
     /// Whether it was too much to keep.
     overflown: bool,
 }
@@ -82,11 +84,15 @@ impl Snapshots {
 
     /// The state after the steps that were run so far. To be called between two steps.
     pub(super) fn take(self: &Arc<Self>) -> Result<Snapshot, Error> {
+        self.take_keeping(MOST_KEPT)
+    }
+
+    fn take_keeping(self: &Arc<Self>, most: usize) -> Result<Snapshot, Error> {
         let mut progress = self.lock();
         if progress.is_some() {
             return Err(Error::Precondition("another backup is being taken: wait for its end"));
         }
-        *progress = Some(Progress { position: (0, Vec::new()), kept: BTreeMap::new(), kept_bytes: 0, overflown: false });
+        *progress = Some(Progress { position: (0, Vec::new()), kept: BTreeMap::new(), kept_bytes: 0, most, overflown: false });
         drop(progress);
         Ok(Snapshot(Arc::clone(self)))
     }
@@ -105,7 +111,7 @@ impl Snapshots {
             progress.kept_bytes += cost(key, &before);
             progress.kept.insert(at, before);
         }
-        if progress.kept_bytes > MOST_KEPT {
+        if progress.kept_bytes > progress.most {
             // Writing goes on. Whoever reads the snapshot is told.
             progress.overflown = true;
             progress.kept.clear();
@@ -136,9 +142,9 @@ impl Snapshot {
         let mut guard = self.0.lock();
         let progress = guard.as_mut().ok_or_else(gone)?;
         if progress.overflown {
-            let much =
-                "so much is written meanwhile that the backup cannot be kept apart from it: take it when less is going on, or faster";
-            return Err(Error::StoreUnavailable(much.into()));
+            return Err(Error::Precondition(
+                "more is written during the backup than can be kept apart from it: take it when less is going on, or to a faster disk",
+            ));
         }
         let mut ahead = progress.kept.split_off(&end);
         let at_end = ahead.remove_entry(&end);
@@ -151,5 +157,44 @@ impl Snapshot {
         }
         progress.position = end;
         Ok(Some(found.into_iter().collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_that_is_outrun_says_so_to_whoever_takes_it_and_another_can_be_taken() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let snapshots = Arc::<Snapshots>::default();
+        let key = |number: u8| [keys::SESSIONS, &[number]].concat();
+        for number in 0..100 {
+            db.insert(key(number), &[1; 100][..]).unwrap();
+        }
+        let overwrite = |numbers: std::ops::Range<u8>| {
+            for key in numbers.map(key) {
+                snapshots.keep(&db, [key.as_slice()].into_iter()).unwrap();
+                db.insert(key, &[2; 100][..]).unwrap();
+            }
+        };
+        let read = |snapshot: &Snapshot| -> Result<Vec<Entry>, Error> {
+            let mut all = Vec::new();
+            while let Some(some) = snapshot.read(&db, 10)? {
+                all.extend(some);
+            }
+            Ok(all)
+        };
+        let outrun = snapshots.take_keeping(50 * 200).unwrap();
+        overwrite(0..60);
+        let Err(Error::Precondition(why)) = read(&outrun) else { panic!("it is not refused") };
+        assert!(why.starts_with("more is written during the backup than can be kept apart from it"), "docs/backup.md has these words");
+        drop(outrun);
+
+        let next = snapshots.take_keeping(50 * 200).unwrap();
+        overwrite(60..100);
+        let found = read(&next).unwrap();
+        let expected: Vec<u8> = (0..100).map(|number| if number < 60 { 2 } else { 1 }).collect();
+        assert_eq!(found.iter().map(|(_, value)| value[0]).collect::<Vec<_>>(), expected);
     }
 }

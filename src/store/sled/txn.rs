@@ -137,12 +137,20 @@ pub(super) fn unavailable(error: sled::Error) -> Error {
         sled::Error::Corruption { .. } => Error::StoreUnavailable("its files are damaged. Restore it from a backup".into()),
         // It looks for something behind the end of a file.
         sled::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Error::StoreUnavailable(format!("its files are damaged ({error}). Restore it from a backup"))
+            Error::StoreUnavailable(format!("its files are damaged ({}). Restore it from a backup", words(&error)))
         }
         // Without the words that sled puts before it.
-        sled::Error::Io(error) => Error::StoreUnavailable(error.to_string()),
+        sled::Error::Io(error) => Error::StoreUnavailable(words(&error)),
         error => Error::StoreUnavailable(error.to_string()),
     }
+}
+
+/// What an error of the disk says to people. sled keeps one that it has had, and gives it to whoever comes later as programs write it down.
+fn words(error: &io::Error) -> String {
+    let said = error.to_string();
+    let quote = ['"', '\\'];
+    let message = said.split_once("message: ").and_then(|(_, rest)| rest.trim_start_matches(quote).split(quote).next());
+    message.map_or_else(|| said.clone(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -156,8 +164,12 @@ mod tests {
             assert!(unavailable(error).to_string().contains("Restore it from a backup"));
         }
         // Words for people, and not what a program calls it.
-        let full = unavailable(sled::Error::Io(io::Error::from_raw_os_error(28))).to_string();
-        assert!(full.contains("No space left on device") && !full.contains("Os {") && !full.contains("IO error"), "{full}");
+        let full = sled::Error::Io(io::Error::from_raw_os_error(28));
+        for error in [full.clone(), full.clone().clone(), full] {
+            let said = unavailable(error).to_string();
+            assert!(said.starts_with("store: No space left on device"), "{said}");
+            assert!(!said.contains("Os {") && !said.contains("IO error"), "{said}");
+        }
         // What the disk cannot do now it may do later.
         assert!(!unavailable(sled::Error::Io(io::ErrorKind::StorageFull.into())).to_string().contains("backup"));
     }

@@ -87,7 +87,7 @@ impl Files {
 
     /// Brings to disk what was written up to a step.
     fn flush(&mut self, last: u64) -> Result<(), String> {
-        sync_log(&self.db, &self.file).map_err(|error| error.to_string())?;
+        sync_log(&self.db, &self.file).map_err(cause)?;
         self.acknowledged.note(last).map_err(|error| error.to_string())
     }
 }
@@ -293,7 +293,7 @@ impl Writer {
             let (outcome, wrote) = match stepped {
                 Err(error) => (Err(error), Wrote::Nothing),
                 Ok(value) => match txn.finish() {
-                    Err(error) => (Err(error.clone()), Wrote::Failed(error.to_string())),
+                    Err(error) => (Err(error.clone()), Wrote::Failed(cause(error))),
                     done => (Ok(value), Wrote::of(done)),
                 },
             };
@@ -324,7 +324,7 @@ impl Writer {
             let tree = match batch.settled() {
                 Ok(tree) => tree,
                 // Whoever asked sees that nobody answers him.
-                Err(error) => return (Box::new(|_| ()), Wrote::Failed(error.to_string())),
+                Err(error) => return (Box::new(|_| ()), Wrote::Failed(cause(error))),
             };
             let (outcome, wrote) = work(tree);
             // Whoever asked may have gone.
@@ -362,6 +362,14 @@ impl Writer {
     }
 }
 
+/// Why, in the words that [`Error::StoreUnavailable`] is made of again.
+pub(super) fn cause(error: Error) -> String {
+    match error {
+        Error::StoreUnavailable(cause) => cause,
+        other => other.to_string(),
+    }
+}
+
 fn closed() -> Error {
     Error::StoreUnavailable("the store is closed".into())
 }
@@ -372,7 +380,7 @@ impl Wrote {
         match finished {
             Ok(None) => Self::Nothing,
             Ok(Some(number)) => Self::Step(number),
-            Err(error) => Self::Failed(error.to_string()),
+            Err(error) => Self::Failed(cause(error)),
         }
     }
 }
@@ -432,7 +440,7 @@ fn hand_on(batch: &mut Batch, mut group: Group, groups: &mpsc::SyncSender<Group>
         let settle = || catch_unwind(AssertUnwindSafe(|| batch.settle()));
         match shared.writing.during(settle) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => group.failure = group.failure.or(Some(error.to_string())),
+            Ok(Err(error)) => group.failure = group.failure.or(Some(cause(error))),
             Err(_) => group.failure = group.failure.or(Some("a panic, see above".to_owned())),
         }
     }
@@ -549,11 +557,34 @@ impl Watchdog {
                 _ => false,
             });
         }
-        longest.is_zero() && self.looks.iter().all(|looks| *looks % IDLE_LOOKS == IDLE_LOOKS - 1)
+        let idle = self.looks.into_iter().min().unwrap_or(0);
+        longest.is_zero() && idle % IDLE_LOOKS == IDLE_LOOKS - 1
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a watchdog looks at times, and what it looks for is no event")]
 fn look_again_later() {
     thread::sleep(LOOK_EVERY);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_nobody_writes_to_is_tried_however_its_threads_came_to_rest() {
+        let (condition, _) = watch::channel(Condition::Well);
+        let (ready, failed) = (AtomicBool::new(true), AtomicBool::default());
+        let shared = Shared { failed, condition, ready, writing: Progress::default(), syncing: Progress::default() };
+        for apart in 0..2 * IDLE_LOOKS {
+            let mut watchdog = Watchdog::default();
+            shared.writing.during(|| ());
+            for _ in 0..apart {
+                watchdog.look(&shared, Duration::from_secs(4));
+            }
+            shared.syncing.during(|| ());
+            let tried = (0..4 * IDLE_LOOKS).filter(|_| watchdog.look(&shared, Duration::from_secs(4))).count();
+            assert!((3..=4).contains(&tried), "{tried} times, where one has rested for {apart} looks more");
+        }
+    }
 }
