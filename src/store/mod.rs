@@ -488,7 +488,8 @@ pub const ROOM_LEFT: u64 = 16 * 1024 * 1024;
 /// When the system does not say.
 pub fn room_on_the_disk_of(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    // Some that are no disks do not say.
+    Ok(if disk.f_blocks == 0 { u64::MAX } else { disk.f_bavail.saturating_mul(disk.f_frsize) })
 }
 
 /// The most records that an export hands over, or an import takes, at a time.

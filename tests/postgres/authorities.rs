@@ -123,6 +123,35 @@ async fn an_authority_is_switched_off_and_deleted_however_many_sign_in_by_it() {
     }
 }
 
+/// Whoever switches an authority off, and then ends the sessions of those who came by it, has ended all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_an_authority_is_off_nobody_who_was_on_his_way_in_by_it_comes_in_later() {
+    if !is_wanted() {
+        return;
+    }
+    let server = PostgresServer::shared();
+    let url = server.database();
+    let scene = Scene::new(&address(&url)).await;
+    let (authority, user) = (authority("a"), ordinary("zhang"));
+    scene.store.register_authority(authority.clone(), at(1)).await.unwrap();
+    scene.store.create_users(vec![user.clone()]).await.unwrap();
+    let holder = hold(server, &url, "SELECT 1 FROM users FOR UPDATE", "SELECT pg_sleep(1)", "COMMIT").await;
+    let arriving = tokio::spawn({
+        let (store, arrival) = (Arc::clone(&scene.store), arrival(&authority, "1", Some("zhang")));
+        async move { store.open_session_of(arrival).await }
+    });
+    let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while server.psql(name(&url), waiting) == "0" {
+        assert!(!arriving.is_finished(), "he has come in");
+    }
+    let off = change(|authority: &mut Authority| authority.enabled = false);
+    scene.other.update_authority(authority.id, off, at(2)).await.unwrap();
+    scene.other.end_sessions_of(user.id, at(3)).await.unwrap();
+    holder.join().unwrap();
+    let _ = arriving.await.unwrap();
+    assert_eq!(scene.sessions(Some(user.id), at(11)).await, []);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_not_register_an_authority_keeps_no_connection_and_no_administrator_waiting() {
     if !is_wanted() {

@@ -64,3 +64,20 @@ async fn a_store_moves_to_new_files_when_most_of_what_they_take_is_gone_and_not_
     assert!(space.given_back.is_some_and(|bytes| bytes > 30 * MIB) && space.bytes < 2 * MIB, "{space:?}");
     assert_eq!(store.users(None, 2).await.expect("listed").len(), 1, "what lives is there");
 }
+
+/// What sled leaves behind in new files is much, next to little that lives.
+#[tokio::test]
+async fn a_store_that_has_moved_to_new_files_does_not_move_again_and_again() {
+    for users in [3_000, 6_000, 9_000, 15_000] {
+        let folder = TempDir::new().expect("a folder");
+        let store = stores::open(folder.path(), users).await;
+        stores::put_codes(&*store, 10_000).await;
+        purge(&store).await;
+        let store = reopened(folder.path(), store).await;
+        let moved = looks(&store).await;
+        assert!(moved.given_back.is_some(), "{users}: {moved:?}");
+        let store = reopened(folder.path(), store).await;
+        let again = looks(&store).await;
+        assert!(again.given_back.is_none(), "{users}: {moved:?}, and {again:?}");
+    }
+}

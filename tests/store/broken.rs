@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -118,19 +121,30 @@ faults! {
     AnyNumberWaits caught by a_race_for_the_last_places_is_won_by_as_many_as_there_are,
     /// The last key that signs can be retired.
     LastKeyRetires caught by a_signing_key_is_retired_and_forgotten,
+    /// A second service that begins makes the store its own.
+    SecondFounderWins caught by a_store_knows_what_it_was_made_for,
+    /// Nothing is ever overdue.
+    NothingIsOverdue caught by how_long_a_purge_is_overdue_is_known,
+    /// A store that is opened again has nothing in it.
+    OpenedAgainItIsEmpty caught by everything_is_there_when_the_store_is_opened_again,
     /// An export leaves the families out.
     ExportIsNotWhole caught by what_is_exported_makes_the_same_store_elsewhere,
+    /// What an export has read last is of a later moment than what it has read first.
+    ExportIsOfTwoMoments caught by an_export_is_of_one_moment_whatever_is_written_meanwhile,
+    /// What is imported is not looked at by a purge.
+    ImportedStaysForEver caught by what_is_exported_makes_the_same_store_elsewhere,
 }
 
 /// A database whose stores have a fault.
 struct Broken {
     good: Db,
     fault: Fault,
+    was_open: AtomicBool,
 }
 
 /// Breaks a good database.
 pub(crate) fn broken(good: Db, fault: Fault) -> Db {
-    Arc::new(Broken { good, fault })
+    Arc::new(Broken { good, fault, was_open: AtomicBool::new(false) })
 }
 
 #[async_trait]
@@ -139,8 +153,14 @@ impl Database for Broken {
         broken(self.good.another().await, self.fault)
     }
 
+    async fn of_another_kind(&self) -> Option<Db> {
+        Some(broken(self.good.of_another_kind().await?, self.fault))
+    }
+
     async fn open(&self) -> Handle {
-        Arc::new(BrokenStore { good: self.good.open().await, fault: self.fault, seen: Mutex::default() })
+        let was_open = self.was_open.swap(true, Ordering::Relaxed);
+        let good = if was_open && self.fault == Fault::OpenedAgainItIsEmpty { self.good.another().await } else { Arc::clone(&self.good) };
+        Arc::new(BrokenStore { good: good.open().await, fault: self.fault, seen: Mutex::default() })
     }
 
     fn is_shared(&self) -> bool {
@@ -179,6 +199,19 @@ fn millisecond_before(time: Timestamp) -> Timestamp {
 }
 
 impl BrokenStore {
+    /// Some of the records, as they are now.
+    async fn read(&self, which: impl Fn(&Record) -> bool) -> Result<Vec<Record>, Error> {
+        let (send, mut receive) = mpsc::channel::<Vec<Record>>(1);
+        let mut found = Vec::new();
+        let collect = async {
+            while let Some(batch) = receive.recv().await {
+                found.extend(batch.into_iter().filter(|record| which(record)));
+            }
+        };
+        tokio::join!(self.good.export(send), collect).0?;
+        Ok(found)
+    }
+
     fn has(&self, fault: Fault) -> bool {
         self.fault == fault
     }
@@ -567,6 +600,9 @@ impl Maintenance for BrokenStore {
     }
 
     async fn found(&self, identity: Identity) -> Result<Identity, Error> {
+        if self.has(Fault::SecondFounderWins) {
+            self.good.set_identity(identity.clone()).await?;
+        }
         self.good.found(identity).await
     }
 
@@ -583,7 +619,7 @@ impl Maintenance for BrokenStore {
     }
 
     async fn overdue(&self, now: Timestamp) -> Result<Duration, Error> {
-        self.good.overdue(now).await
+        if self.has(Fault::NothingIsOverdue) { Ok(Duration::ZERO) } else { self.good.overdue(now).await }
     }
 
     async fn probe(&self) -> Result<(), Error> {
@@ -602,6 +638,11 @@ impl Maintenance for BrokenStore {
 #[async_trait]
 impl Transfer for BrokenStore {
     async fn export(&self, records: mpsc::Sender<Vec<Record>>) -> Result<(), Error> {
+        if self.has(Fault::ExportIsOfTwoMoments) {
+            let _ = records.send(self.read(|record| matches!(record, Record::App(_))).await?).await;
+            let _ = records.send(self.read(|record| !matches!(record, Record::App(_))).await?).await;
+            return Ok(());
+        }
         if !self.has(Fault::ExportIsNotWhole) {
             return self.good.export(records).await;
         }
@@ -619,7 +660,14 @@ impl Transfer for BrokenStore {
         self.good.is_empty().await
     }
 
-    async fn import(&self, records: Vec<Record>) -> Result<(), Error> {
+    async fn import(&self, mut records: Vec<Record>) -> Result<(), Error> {
+        if self.has(Fault::ImportedStaysForEver) {
+            for record in &mut records {
+                if let Record::UsedUp { until, .. } = record {
+                    *until = Timestamp::from_millis(u64::MAX / 4);
+                }
+            }
+        }
         self.good.import(records).await
     }
 }

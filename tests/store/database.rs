@@ -27,6 +27,9 @@ pub(crate) trait Database: Send + Sync {
     /// Another empty database of this kind.
     async fn another(&self) -> Db;
 
+    /// An empty database of another kind; none where the tests do without one.
+    async fn of_another_kind(&self) -> Option<Db>;
+
     /// Opens the store.
     async fn open(&self) -> Handle;
 
@@ -52,6 +55,10 @@ pub(crate) fn sled() -> Db {
 impl Database for Sled {
     async fn another(&self) -> Db {
         sled()
+    }
+
+    async fn of_another_kind(&self) -> Option<Db> {
+        postgres()
     }
 
     async fn open(&self) -> Handle {
@@ -85,6 +92,10 @@ impl Postgres {
 impl Database for Postgres {
     async fn another(&self) -> Db {
         Arc::new(Self::new())
+    }
+
+    async fn of_another_kind(&self) -> Option<Db> {
+        Some(sled())
     }
 
     async fn open(&self) -> Handle {

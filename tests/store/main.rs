@@ -132,6 +132,8 @@ suite! {
     transfer {
         an_export_has_every_record_once_in_the_documented_order,
         what_is_exported_makes_the_same_store_elsewhere,
+        what_is_exported_makes_the_same_store_of_another_kind,
+        what_is_half_ended_goes_to_another_kind_of_store_and_back,
         an_export_is_of_one_moment_whatever_is_written_meanwhile,
         a_store_that_was_never_used_is_empty,
         an_export_that_nobody_receives_ends,

@@ -37,7 +37,7 @@ macro_rules! is_there {
 }
 
 /// An authority that is there, which nobody else changes, deletes or links somebody to from then on. Sign-ins go on: they would be too many to wait
-/// for.
+/// for. (A new name has to wait for them all the same, as it does for a moment without any.)
 async fn lock_authority(txn: &Txn<'_>, id: AuthorityId, now: Timestamp) -> Result<Option<Authority>, Failure> {
     let sql = concat!("SELECT ", authority_columns!(), " FROM authorities i WHERE i.id = $1 AND ", is_there!("$2"), " FOR NO KEY UPDATE");
     let row = txn.query_opt(sql, &[&id, &now]).await?;
@@ -53,7 +53,8 @@ async fn remove(txn: &Txn<'_>, id: AuthorityId) -> Result<(), Failure> {
 async fn remove_some(txn: &Txn<'_>, id: AuthorityId) -> Result<bool, Failure> {
     let sql = "DELETE FROM links WHERE authority_id = $1 AND subject IN \
                (SELECT subject FROM links WHERE authority_id = $1 ORDER BY subject LIMIT $2)";
-    let is_whole = txn.execute(sql, &[&id, &AT_ONCE]).await? < AT_ONCE.unsigned_abs();
+    txn.execute(sql, &[&id, &AT_ONCE]).await?;
+    let is_whole = txn.query_opt("SELECT 1 FROM links WHERE authority_id = $1 LIMIT 1", &[&id]).await?.is_none();
     if is_whole {
         remove(txn, id).await?;
     }
@@ -87,7 +88,8 @@ async fn add_link(txn: &Txn<'_>, authority: AuthorityId, subject: &str, link: &L
 pub(super) async fn remove_links_of(txn: &Txn<'_>, user: UserId) -> Result<bool, Failure> {
     let sql = "DELETE FROM links WHERE (authority_id, subject) IN \
                (SELECT authority_id, subject FROM links WHERE user_id = $1 ORDER BY authority_id, subject LIMIT $2)";
-    Ok(txn.execute(sql, &[&user, &AT_ONCE]).await? < AT_ONCE.unsigned_abs())
+    txn.execute(sql, &[&user, &AT_ONCE]).await?;
+    Ok(txn.query_opt("SELECT 1 FROM links WHERE user_id = $1 LIMIT 1", &[&user]).await?.is_none())
 }
 
 /// Has those go that have waited too long.
@@ -135,6 +137,13 @@ async fn hold_user(txn: &Txn<'_>, id: UserId) -> Result<Option<User>, Failure> {
     Ok(row.map(|row| read_user(&mut Columns::of(&row))).transpose()?)
 }
 
+/// A link, which nobody changes or removes before the transaction ends.
+async fn lock_link(txn: &Txn<'_>, authority: AuthorityId, subject: &str) -> Result<Option<Link>, Failure> {
+    let sql = concat!("SELECT ", link_columns!(), " FROM links b WHERE b.authority_id = $1 AND b.subject = $2 FOR UPDATE");
+    let row = txn.query_opt(sql, &[&authority, &subject]).await?;
+    Ok(row.map(|row| read_link(&mut Columns::of(&row))).transpose()?)
+}
+
 async fn link(txn: &Txn<'_>, authority: AuthorityId, subject: &str) -> Result<Option<Link>, Failure> {
     let sql = concat!("SELECT ", link_columns!(), " FROM links b WHERE b.authority_id = $1 AND b.subject = $2");
     let row = txn.query_opt(sql, &[&authority, &subject]).await?;
@@ -144,7 +153,7 @@ async fn link(txn: &Txn<'_>, authority: AuthorityId, subject: &str) -> Result<Op
 /// The user whom an authority has signed in; whoever he was not linked to before, he is now.
 async fn find(txn: &Txn<'_>, arrival: &Arrival) -> Result<User, Failure> {
     let now = arrival.session.created_at;
-    // It is not deleted before the transaction ends. It may be changed: whoever is on his way then came before.
+    // It is not deleted before the transaction ends. It may be changed: whoever switches it off waits for those who are on their way then.
     let sql = concat!(
         "SELECT ",
         authority_columns!(),
@@ -216,7 +225,7 @@ impl AuthorityStore for PostgresStore {
     }
 
     async fn update_authority(&self, id: AuthorityId, change: Change<Authority>, now: Timestamp) -> Result<Authority, Error> {
-        transact!(self.database, async |txn| {
+        let changed = transact!(self.database, async |txn| {
             // As registering does: it may free a name, and take one.
             lock(txn, "authorities").await?;
             let before = lock_authority(txn, id, now).await?.ok_or(Error::NotFound("authority"))?;
@@ -234,7 +243,12 @@ impl AuthorityStore for PostgresStore {
             txn.execute(sql, &authority_values(&authority).params()).await?;
             Ok(authority)
         })
-        .await
+        .await?;
+        if !changed.enabled {
+            // Those who were on their way in by it are in, or will not be. From now on it lets nobody begin, so there is an end to them.
+            self.database.query_opt("SELECT 1 FROM authorities WHERE id = $1 FOR UPDATE", &[&id]).await?;
+        }
+        Ok(changed)
     }
 
     async fn delete_authority(&self, id: AuthorityId, now: Timestamp) -> Result<(), Error> {
@@ -257,7 +271,7 @@ impl AuthorityStore for PostgresStore {
         transact!(self.database, async |txn| {
             lock_authority(txn, authority, new.created_at).await?.ok_or(Error::NotFound("authority"))?;
             let user = hold_user(txn, new.user).await?.ok_or(Error::NotFound("user"))?;
-            match link(txn, authority, &subject).await? {
+            match lock_link(txn, authority, &subject).await? {
                 Some(known) if known.user != new.user => return Err(Error::AlreadyExists { name: "subject".into() }.into()),
                 Some(_) => put_link(txn, authority, &subject, &new).await?,
                 None => add_link(txn, authority, &subject, &new).await?,

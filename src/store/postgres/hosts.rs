@@ -1,11 +1,9 @@
 //! Which server a connection is made to, where there may be several, and what each connection begins with.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -33,25 +31,57 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(1500);
 type Connected = (Client, JoinHandle<()>);
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Which of several is asked first: the one that answered last.
-#[derive(Debug, Default)]
-struct First(AtomicUsize);
+/// What is known of several that can be asked: hosts, or the addresses of one.
+#[derive(Debug)]
+struct Known<K> {
+    /// The one that answered last.
+    latest: Option<K>,
+    /// Those that were silent when they were asked last, and since when that is known.
+    silent: Vec<(K, Instant)>,
+}
 
-impl First {
-    /// Asks one of so many after the other, each for so long, until one answers, and gives that one's place. Without an error none has said anything.
-    async fn ask<T, E, F>(&self, number: usize, limit: Duration, one: impl Fn(usize) -> F) -> Result<(usize, T), Option<E>>
+/// In which order several are asked.
+#[derive(Debug)]
+struct Order<K>(Mutex<Known<K>>);
+
+impl<K> Default for Order<K> {
+    fn default() -> Self {
+        Self(Mutex::new(Known { latest: None, silent: Vec::new() }))
+    }
+}
+
+impl<K: Copy + PartialEq> Order<K> {
+    fn known(&self) -> MutexGuard<'_, Known<K>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// First the one that answered last, and last of all those that were silent, beginning with the one of which that is known longest.
+    fn sort(&self, mut keys: Vec<K>) -> Vec<K> {
+        let known = self.known();
+        keys.sort_by_key(|key| (known.silent_since(*key), known.latest != Some(*key)));
+        keys
+    }
+
+    fn is_silent(&self, key: K) -> bool {
+        self.known().silent_since(key).is_some()
+    }
+
+    /// Asks one after the other, each for so long, until one answers, and gives that one. Without an error none has said anything.
+    async fn ask<T, E, F>(&self, keys: Vec<K>, limit: Duration, one: impl Fn(K) -> F) -> Result<(K, T), Option<E>>
     where
         F: Future<Output = Result<T, Option<E>>>,
     {
-        let first = self.0.load(Ordering::Relaxed);
         let mut refused = None;
-        for at in (0..number).map(|at| first.wrapping_add(at) % number) {
-            let asked = Asked { first: self, at, number, since: Instant::now(), silent_after: SILENT_AFTER.min(limit / 2) };
-            match timeout(limit, one(at)).await {
+        for key in self.sort(keys) {
+            let asked = Asked { order: self, key, since: Instant::now(), silent_after: SILENT_AFTER.min(limit / 2) };
+            let answer = timeout(limit, one(key)).await;
+            drop(asked);
+            match answer {
                 Ok(Ok(answer)) => {
-                    drop(asked);
-                    self.0.store(at, Ordering::Relaxed);
-                    return Ok((at, answer));
+                    let mut known = self.known();
+                    known.silent.retain(|(other, _)| *other != key);
+                    known.latest = Some(key);
+                    return Ok((key, answer));
                 }
                 Ok(Err(error)) => refused = error.or(refused),
                 Err(_) => {}
@@ -61,51 +91,55 @@ impl First {
     }
 }
 
-/// One that is being asked. Where it has been silent for long enough when whoever asks gives up, the next one is asked first: else everybody who
-/// has less patience than we have would ask one that is silent for ever.
-struct Asked<'a> {
-    first: &'a First,
-    at: usize,
-    number: usize,
+impl<K: Copy + PartialEq> Known<K> {
+    fn silent_since(&self, key: K) -> Option<Instant> {
+        self.silent.iter().find(|(other, _)| *other == key).map(|(_, since)| *since)
+    }
+}
+
+/// One that is being asked. Where it has been silent for long enough when whoever asks gives up, the others are asked before it: else everybody
+/// who has less patience than we have would ask one that is silent for ever.
+struct Asked<'a, K: Copy + PartialEq> {
+    order: &'a Order<K>,
+    key: K,
     since: Instant,
     silent_after: Duration,
 }
 
-impl Drop for Asked<'_> {
+impl<K: Copy + PartialEq> Drop for Asked<'_, K> {
     fn drop(&mut self) {
         // Who gives up after a silent one was given up has asked the next one for no time at all, which says nothing of that.
         if self.since.elapsed() >= self.silent_after {
-            let next = (self.at + 1) % self.number;
-            // Somebody else may have had an answer meanwhile. Where names have come to have fewer addresses it is another one of them.
-            let at = self.first.0.load(Ordering::Relaxed);
-            if at % self.number == self.at {
-                let _ = self.first.0.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
-            }
+            let mut known = self.order.known();
+            known.silent.retain(|(other, _)| *other != self.key);
+            known.silent.push((self.key, Instant::now()));
         }
     }
 }
+
+/// An address of a host; none: it needs none, or has none.
+type Place = Option<IpAddr>;
 
 /// A host of a database's URL.
 #[derive(Debug)]
 struct Host {
     config: Config,
-    /// Of the addresses that its name has.
-    first: First,
+    addresses: Order<Place>,
 }
 
 /// The hosts of a database's URL, in its order.
 #[derive(Debug)]
 pub(super) struct Hosts {
     all: Vec<Host>,
-    first: First,
-    /// The one that took a connection last, counted from one; none yet: zero.
-    serving: AtomicUsize,
+    order: Order<usize>,
+    /// Where the last connection was made to.
+    serving: Mutex<Option<(usize, Place)>>,
 }
 
 impl FromIterator<Config> for Hosts {
     fn from_iter<T: IntoIterator<Item = Config>>(configs: T) -> Self {
-        let all = configs.into_iter().map(|config| Host { config, first: First::default() }).collect();
-        Self { all, first: First::default(), serving: AtomicUsize::new(0) }
+        let all = configs.into_iter().map(|config| Host { config, addresses: Order::default() }).collect();
+        Self { all, order: Order::default(), serving: Mutex::default() }
     }
 }
 
@@ -113,6 +147,15 @@ impl Hosts {
     /// What to connect to, one for each host.
     pub(super) fn configs(&self) -> impl Iterator<Item = &Config> {
         self.all.iter().map(|host| &host.config)
+    }
+
+    /// Notes where a connection was made to, and says whether where the last one was made to is silent. One that refuses is alive, and what is
+    /// connected to it may go on.
+    fn serves(&self, at: (usize, Place)) -> bool {
+        let before = self.serving.lock().unwrap_or_else(PoisonError::into_inner).replace(at);
+        before.filter(|before| *before != at).is_some_and(|(host, address)| {
+            self.order.is_silent(host) || self.all.get(host).is_some_and(|host| host.addresses.is_silent(address))
+        })
     }
 }
 
@@ -128,17 +171,15 @@ impl Connect for Connector {
         let hosts = &*self.hosts;
         Box::pin(async move {
             // Where none has said anything they are asked again, for as long as the pool has whoever asks wait.
-            let (at, connected) = loop {
-                match hosts.first.ask(hosts.all.len(), HOST_LIMIT, |at| hosts.all[at].begin(&self.tls)).await {
+            let (host, (address, connected)) = loop {
+                match hosts.order.ask((0..hosts.all.len()).collect(), HOST_LIMIT, |at| hosts.all[at].begin(&self.tls)).await {
                     Ok(answer) => break answer,
                     Err(Some(error)) => return Err(error),
                     Err(None) => {}
                 }
             };
-            let before = hosts.serving.swap(at + 1, Ordering::Relaxed);
-            if before != 0 && before != at + 1 {
-                // What is connected to the other one may be to a machine that has gone, which says nothing of that.
-                tracing::warn!("another server of the database takes connections: those to the one before it are closed");
+            if hosts.serves((host, address)) {
+                tracing::warn!("the database server before this one says nothing any more: what is connected to it is closed");
                 self.left.note();
             }
             Ok(connected)
@@ -147,27 +188,36 @@ impl Connect for Connector {
 }
 
 impl Host {
-    /// Begins a connection with the first address that takes one; none of them may have said anything.
-    async fn begin(&self, tls: &MakeRustlsConnect) -> Result<Connected, Option<tokio_postgres::Error>> {
-        let addresses = self.address_by_address().await;
-        let limit = ADDRESS_LIMIT.min(HOST_LIMIT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX));
-        let one = |at: usize| {
-            let connecting = begin(&addresses[at], tls.clone());
-            async move { connecting.await.map_err(Some) }
+    /// Begins a connection with the first address that takes one, and gives that; none of them may have said anything.
+    async fn begin(&self, tls: &MakeRustlsConnect) -> Result<(Place, Connected), Option<tokio_postgres::Error>> {
+        let places = self.places().await;
+        let limit = ADDRESS_LIMIT.min(HOST_LIMIT / u32::try_from(places.len().max(1)).unwrap_or(u32::MAX));
+        let one = |place: Place| {
+            let mut config = self.config.clone();
+            if let Some(address) = place {
+                config.hostaddr(address);
+            }
+            let tls = tls.clone();
+            async move { begin(&config, tls).await.map_err(Some) }
         };
-        self.first.ask(addresses.len(), limit, one).await.map(|(_, connected)| connected)
+        self.addresses.ask(places, limit, one).await
     }
 
-    /// The same host, once for each of the addresses that its name has now.
-    async fn address_by_address(&self) -> Vec<Config> {
+    /// The addresses that its name has now, in an order that does not change.
+    async fn places(&self) -> Vec<Place> {
         let config = &self.config;
         let ([Name::Tcp(name)], [port], []) = (config.get_hosts(), config.get_ports(), config.get_hostaddrs()) else {
-            return vec![config.clone()];
+            return vec![None];
         };
         match timeout(ADDRESS_LIMIT, lookup_host((name.as_str(), *port))).await {
-            Ok(Ok(addresses)) => addresses.map(|address| config.clone().hostaddr(address.ip()).clone()).collect(),
+            Ok(Ok(addresses)) => {
+                let mut places: Vec<Place> = addresses.map(|address| Some(address.ip())).collect();
+                places.sort_unstable();
+                places.dedup();
+                places
+            }
             // It says what is wrong by itself.
-            Ok(Err(_)) => vec![config.clone()],
+            Ok(Err(_)) => vec![None],
             Err(_) => Vec::new(),
         }
     }
@@ -219,33 +269,51 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(200);
 
-    /// Asks one of three, of which those are silent, with so much patience; gives which one answered, and which were asked.
-    async fn ask(first: &First, silent: &[usize], patience: Duration) -> (Option<usize>, Vec<usize>) {
+    /// Asks three, of which those are silent, with so much patience; gives which one answered, and which were asked.
+    async fn ask(order: &Order<usize>, silent: &[usize], patience: Duration) -> (Option<usize>, Vec<usize>) {
         let asked = RefCell::new(Vec::new());
         let one = |at: usize| {
             asked.borrow_mut().push(at);
             let is_silent = silent.contains(&at);
             async move { if is_silent { pending().await } else { Ok::<(), Option<()>>(()) } }
         };
-        let answer = timeout(patience, first.ask(3, LIMIT, one)).await;
+        let answer = timeout(patience, order.ask(vec![0, 1, 2], LIMIT, one)).await;
         (answer.ok().map(|answer| answer.unwrap().0), asked.into_inner())
     }
 
     #[tokio::test]
     async fn whoever_has_less_patience_than_one_that_is_silent_may_take_finds_another_one_the_next_time() {
-        let first = First::default();
-        assert_eq!(ask(&first, &[0, 1], LIMIT * 3 / 4).await, (None, vec![0]));
-        assert_eq!(ask(&first, &[0, 1], LIMIT * 3 / 4).await, (None, vec![1]));
-        assert_eq!(ask(&first, &[0, 1], LIMIT * 3 / 4).await, (Some(2), vec![2]));
-        // The one that has answered last is asked first.
-        assert_eq!(ask(&first, &[0, 1], LIMIT * 3 / 4).await, (Some(2), vec![2]));
+        let order = Order::default();
+        let patience = LIMIT * 3 / 4;
+        assert_eq!(ask(&order, &[0, 1], patience).await, (None, vec![0]));
+        assert_eq!(ask(&order, &[0, 1], patience).await, (None, vec![1]));
+        assert_eq!(ask(&order, &[0, 1], patience).await, (Some(2), vec![2]));
+        // The one that has answered last is asked first, until it is silent; then the one of which that is known longest.
+        assert_eq!(ask(&order, &[0, 1], patience).await, (Some(2), vec![2]));
+        assert_eq!(ask(&order, &[1, 2], patience).await, (None, vec![2]));
+        assert_eq!(ask(&order, &[1, 2], patience).await, (Some(0), vec![0]));
     }
 
     #[tokio::test]
     async fn one_that_was_asked_for_no_time_at_all_is_not_held_to_be_silent() {
-        let first = First::default();
+        let order = Order::default();
         // Time is up when the second one has just been asked.
-        assert_eq!(ask(&first, &[0, 1, 2], LIMIT + LIMIT / 10).await, (None, vec![0, 1]));
-        assert_eq!(ask(&first, &[0], LIMIT / 10).await, (Some(1), vec![1]));
+        assert_eq!(ask(&order, &[0, 1, 2], LIMIT + LIMIT / 10).await, (None, vec![0, 1]));
+        assert_eq!(ask(&order, &[0], LIMIT / 10).await, (Some(1), vec![1]));
+    }
+
+    #[test]
+    fn what_is_connected_to_a_server_is_left_once_that_is_silent_and_not_because_it_refuses() {
+        let hosts: Hosts = [Config::new(), Config::new()].into_iter().collect();
+        let address = |last: u8| Some(IpAddr::from([192, 0, 2, last]));
+        let fall_silent = |order: &Order<Place>, place: Place| order.known().silent.push((place, Instant::now()));
+        assert!(!hosts.serves((0, address(1))), "there was none before it");
+        assert!(!hosts.serves((1, None)), "the one before it is alive");
+        assert!(!hosts.serves((0, address(1))));
+        fall_silent(&hosts.all[0].addresses, address(1));
+        assert!(!hosts.serves((0, address(1))), "it is the same");
+        assert!(hosts.serves((0, address(2))));
+        hosts.order.known().silent.push((0, Instant::now()));
+        assert!(hosts.serves((1, None)));
     }
 }

@@ -50,6 +50,7 @@ pub(super) async fn bring(database: &Database, tables: Tables) -> Result<(), Err
     let found = if tables == Tables::Migrated { None } else { Some(if has_any(database).await? { version(database).await? } else { 0 }) };
     let known = known();
     match found {
+        Some(found) if found == known => Ok(()),
         Some(0) if tables == Tables::AsTheyAre => Err(Error::StoreUnavailable("there is no store in it".into())),
         Some(found @ 1..) if found < known => Err(Error::StoreUnavailable(format!(
             "the database has version {found} of the tables, and this supos-auth works on version {known}. Do this with the version whose \

@@ -244,7 +244,7 @@ mod tests {
             .map(|number| (sled::IVec::from(&key(number * 100)), Written { value: Some(sled::IVec::from(&[8; 64][..])), record: None }))
             .collect();
         apply(&db, &writes).unwrap_err();
-        // As sled does when it is closed.
+        // sled itself writes what it has, twice a second.
         db.flush().unwrap();
         drop(db);
         let file = log();

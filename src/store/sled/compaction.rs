@@ -13,7 +13,7 @@ use std::{
     io,
     ops::Bound,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,7 @@ use super::{
     STORE, SledStore,
     acknowledged::Acknowledged,
     batch::apply,
-    flushing, io_error, is_there, open_files, sync, sync_log,
+    io_error, is_there, open_files, sync, sync_log,
     txn::{Writes, unavailable},
     writer::{Files, Wrote, cause},
 };
@@ -41,8 +41,10 @@ const BATCH: usize = LEAF * 16;
 /// How many batches are copied pass by pass before the next ones: enough that what the passes leave behind fills segments of sled's log
 /// of its own, which are used again as a whole.
 const WINDOW: usize = 64;
+/// How many bytes are copied before they are brought to disk.
+const FLUSHED_AT_ONCE: usize = 2 * 1024 * 1024;
 const MIB: u64 = 1024 * 1024;
-/// Up to how many bytes it is not looked at all.
+/// How many more bytes than twice what new files need are left alone: sled leaves some behind in new files, however little they hold.
 const SMALL: u64 = 4 * MIB;
 /// How many more keys than half of those that there were have to be written before it is looked again.
 const WRITES: u64 = 100_000;
@@ -177,17 +179,18 @@ impl Pass {
     }
 }
 
-/// Copies some keys after `after`, and gives the last of them; none when there were none.
-fn copy_some(from: &sled::Tree, to: &sled::Tree, after: &[u8], pass: Pass) -> Result<Option<Vec<u8>>, Error> {
-    let mut last = None;
+/// Copies some keys after `after`, and gives the last of them, and how many bytes were copied; none when there were none.
+fn copy_some(from: &sled::Tree, to: &sled::Tree, after: &[u8], pass: Pass) -> Result<Option<(Vec<u8>, usize)>, Error> {
+    let (mut last, mut bytes) = (None, 0);
     for (at, entry) in from.range::<&[u8], _>((Bound::Excluded(after), Bound::Unbounded)).take(BATCH).enumerate() {
         let (key, value) = entry.map_err(unavailable)?;
         if let Some(value) = pass.value(at % LEAF, value) {
+            bytes += key.len() + value.len();
             to.insert(&key, value).map_err(unavailable)?;
         }
         last = Some(key.to_vec());
     }
-    Ok(last)
+    Ok(last.map(|last| (last, bytes)))
 }
 
 /// New files, and their folder.
@@ -195,7 +198,7 @@ struct Copy {
     db: sled::Db,
     /// The one that sled writes its log to, open from the beginning: what the kernel could not write it says once to each who has the file
     /// open then, and to nobody who opens it later. sled may have been told, and goes on.
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     /// There once most of it is on disk.
     acknowledged: Option<Acknowledged>,
@@ -207,7 +210,14 @@ impl Copy {
         let db = open_files(&path)?;
         let log = path.join("db");
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
-        Ok(Self { db, file, path, acknowledged: None })
+        Ok(Self { db, file: Arc::new(file), path, acknowledged: None })
+    }
+
+    /// Brings to disk what has been copied so far. What steps write goes there behind it, and is not to wait for more than a little. (sled's part of it
+    /// keeps batches waiting, the sync nobody.)
+    async fn write_so_far(&self) -> Result<(), Error> {
+        let (db, file) = (self.db.clone(), Arc::clone(&self.file));
+        blocking(move || sync_log(&db, &file)).await
     }
 
     /// Brings to disk what has been copied so far, and what there is besides, while steps go on.
@@ -256,11 +266,11 @@ impl SledStore {
         let tree = self.tree();
         let (keys, live) = blocking(move || count(&tree)).await?;
         *looked = Some(Looked { at: Instant::now(), keys, written, failed: false });
-        if bytes <= 2 * needed(live) {
+        if bytes <= 2 * needed(live) + SMALL {
             return Ok(space);
         }
         let copied = async {
-            check_room(&self.folder, needed(live) + SPARE)?;
+            check_room(&self.folder, needed(live) + SPARE.min(ROOM_LEFT + 2 * SMALL + 3 * needed(live)))?;
             tracing::info!(bytes, live, "the store takes much more room than it needs: compacting it");
             self.copy_all().await
         }
@@ -307,16 +317,13 @@ impl SledStore {
         self.writer.between_steps(move |_| (beside.mirror.set(Some(tree)), Wrote::Nothing)).await?;
         let mut begin = Vec::new();
         loop {
-            self.copy_window(&to, &begin, Pass::Outline, WINDOW).await?;
-            flush(&copy.db).await?;
+            self.copy_window(&copy, &begin, Pass::Outline, WINDOW).await?;
             // What is outlined last is outlined again with what follows: until that has begun, sled has not split its leaf off.
-            self.copy_window(&to, &begin, Pass::Fill, WINDOW - 1).await?;
-            flush(&copy.db).await?;
-            match self.copy_window(&to, &begin, Pass::Complete, WINDOW - 1).await? {
+            self.copy_window(&copy, &begin, Pass::Fill, WINDOW - 1).await?;
+            match self.copy_window(&copy, &begin, Pass::Complete, WINDOW - 1).await? {
                 Some(end) => begin = end,
                 None => break,
             }
-            flush(&copy.db).await?;
         }
         // Most of it goes to disk here, while steps go on, and what little comes after it between two of them.
         let copy = blocking(move || copy.make_ready()).await?;
@@ -331,8 +338,10 @@ impl SledStore {
     }
 
     /// Copies so many batches of keys after `begin`, and gives the last key; none when no keys are left.
-    async fn copy_window(&self, to: &sled::Tree, begin: &[u8], pass: Pass, batches: usize) -> Result<Option<Vec<u8>>, Error> {
+    async fn copy_window(&self, copy: &Copy, begin: &[u8], pass: Pass, batches: usize) -> Result<Option<Vec<u8>>, Error> {
+        let to: &sled::Tree = &copy.db;
         let mut end = begin.to_vec();
+        let mut bytes = 0;
         for _ in 0..batches {
             let (to, beside, after, folder) = (to.clone(), self.writer.beside.clone(), end.clone(), self.folder.clone());
             let some = move |from: &sled::Tree| {
@@ -343,18 +352,19 @@ impl SledStore {
                 (copied, Wrote::Nothing)
             };
             match self.writer.between_steps(some).await?? {
-                Some(last) => end = last,
+                Some((last, more)) => {
+                    end = last;
+                    bytes += more;
+                }
                 None => return Ok(None),
+            }
+            if bytes >= FLUSHED_AT_ONCE {
+                bytes = 0;
+                copy.write_so_far().await?;
             }
         }
         Ok(Some(end))
     }
-}
-
-/// Has sled write what has been copied so far. What steps write goes to the disk behind what waits there: on a slow disk it must not be much.
-async fn flush(db: &sled::Db) -> Result<(), Error> {
-    let db = db.clone();
-    blocking(move || flushing(|| db.flush()).map(drop).map_err(unavailable)).await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

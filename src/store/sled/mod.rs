@@ -34,7 +34,7 @@ pub use self::new::NewStore;
 use self::{
     acknowledged::Acknowledged,
     compaction::Compaction,
-    txn::{Kind, Txn, decode, get, unavailable},
+    txn::{Kind, Txn, decode, get, unavailable, words},
     writer::{Current, Files, Writer, in_force},
 };
 use super::{ENDED_AT_ONCE, Identity, Maintenance, SigningKeyStore, Space, Store, newest_signing_key};
@@ -163,7 +163,7 @@ impl SledStore {
         let tree: sled::Tree = (*db).clone();
         let owed = logouts::count(&tree)?;
         let current = Current::new(RwLock::new(tree));
-        let writer = Writer::start(Files { db, file, acknowledged }, Current::clone(&current), owed)
+        let writer = Writer::start(Files { db, file: Arc::new(file), acknowledged }, Current::clone(&current), owed)
             .map_err(|error| io_error("cannot start the writer of", path, &error))?;
         Ok(Self { folder: Arc::new(folder), current, writer, compaction: Compaction::default() })
     }
@@ -279,39 +279,36 @@ fn open_what_is_there(path: &Path) -> Result<(sled::Db, File), Error> {
 
 /// Opens sled's files, or makes them.
 fn open_files(path: &Path) -> Result<sled::Db, Error> {
-    // Nothing is written but by steps, and nothing is left to write once they are answered. sled's own thread would write what a step that failed
-    // has left, and would move records for as long as half a second and use the room that they had before they are on disk where they are now.
-    let config = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None);
+    let config = sled::Config::new().path(path).cache_capacity(CACHE);
     // sled panics where it finds something that it did not expect in its files.
     match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(sled::Error::Io(error))) => Err(Error::StoreUnavailable(format!(
-            "cannot open {}: {error}. Make room if the disk is full, see to the disk if it has errors, and start again",
-            path.display()
+            "cannot open {}: {}. Make room if the disk is full, see to the disk if it has errors, and start again",
+            path.display(),
+            words(&error)
         ))),
         Ok(Err(error)) => Err(damaged(path, &error.to_string())),
         Err(_) => Err(damaged(path, "see above")),
     }
 }
 
-/// Held together by all who wait for the disk, and alone by whoever writes a batch. sled has those wait for one another itself, but lets
+/// Held together by all who wait for the disk in sled, and alone by whoever writes a batch. sled has those wait for one another itself, but lets
 /// nobody read who comes after a batch that waits: callers who only ask something, and health, would wait for the disk with it. One for all
 /// stores, as sled's is.
 static FLUSHING: RwLock<()> = RwLock::new(());
 
-/// Runs what waits for the disk.
+/// Runs what waits for the disk in sled.
 fn flushing<T>(work: impl FnOnce() -> T) -> T {
     let _flushing = FLUSHING.read().unwrap_or_else(PoisonError::into_inner);
     work()
 }
 
-/// Brings to disk what was written to sled's log. sled's own flush does not go so far, and after it sled holds room to be free that records were
-/// moved out of: no batch is written there before they are on disk where they are now.
+/// Brings to disk what was written to sled's log. sled's own flush does not go so far.
 fn sync_log(db: &sled::Db, log: &File) -> Result<(), Error> {
-    let synced = flushing(|| {
-        db.flush().map_err(unavailable)?;
-        log.sync_data().map_err(|error| Error::StoreUnavailable(format!("the log cannot be synced: {error}")))
-    });
+    let synced = flushing(|| db.flush()).map_err(unavailable).map(drop);
+    let synced =
+        synced.and_then(|()| log.sync_data().map_err(|error| Error::StoreUnavailable(format!("the log cannot be synced: {error}"))));
     synced.inspect_err(|_| forget_what_was_read(log))
 }
 

@@ -146,7 +146,7 @@ pub(super) fn unavailable(error: sled::Error) -> Error {
 }
 
 /// What an error of the disk says to people. sled keeps one that it has had, and gives it to whoever comes later as programs write it down.
-fn words(error: &io::Error) -> String {
+pub(super) fn words(error: &io::Error) -> String {
     let said = error.to_string();
     let quote = ['"', '\\'];
     let message = said.split_once("message: ").and_then(|(_, rest)| rest.trim_start_matches(quote).split(quote).next());

@@ -75,7 +75,7 @@ pub(super) struct Files {
     /// sled's.
     pub(super) db: sled::Db,
     /// The one that sled writes its log to.
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     /// The one that says what was answered.
     pub(super) acknowledged: Acknowledged,
 }

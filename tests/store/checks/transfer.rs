@@ -11,7 +11,7 @@ use supos_auth::{
         seal::Sealed,
         usage::{AppUsage, Count},
     },
-    store::{Identity, OneUse, Origin, TRANSFER_BATCH, record::Record},
+    store::{ENDED_AT_ONCE, Identity, OneUse, Origin, TRANSFER_BATCH, record::Record},
 };
 use tokio::sync::mpsc;
 
@@ -103,7 +103,18 @@ pub(crate) async fn an_export_has_every_record_once_in_the_documented_order(db: 
 
 pub(crate) async fn what_is_exported_makes_the_same_store_elsewhere(db: Db) {
     let other = db.another().await;
-    let scene = Scene::new(&db).await;
+    makes_the_same_store(&db, other).await;
+}
+
+/// The way from one kind of store to another.
+pub(crate) async fn what_is_exported_makes_the_same_store_of_another_kind(db: Db) {
+    if let Some(other) = db.of_another_kind().await {
+        makes_the_same_store(&db, other).await;
+    }
+}
+
+async fn makes_the_same_store(db: &Db, other: Db) {
+    let scene = Scene::new(db).await;
     fill(&scene).await;
     let records = export(&scene.store).await;
     let elsewhere = other.open().await;
@@ -146,6 +157,45 @@ pub(crate) async fn what_is_exported_makes_the_same_store_elsewhere(db: Db) {
 async fn without_logouts(store: &Handle) -> Vec<String> {
     let records = export(store).await;
     sorted(records.into_iter().filter(|record| record.kind() != "owed_logout").collect())
+}
+
+/// What is ended in steps, and was left between two: there is nothing of it that another kind of store does not take.
+pub(crate) async fn what_is_half_ended_goes_to_another_kind_of_store_and_back(db: Db) {
+    let Some(other) = db.of_another_kind().await else { return };
+    let scene = Scene::new(&db).await;
+    fill(&scene).await;
+    let large = scene.session_of(&scene.user, at(1)).await;
+    let ended = ENDED_AT_ONCE + 10;
+    let families: Vec<Record> = export(&scene.store).await;
+    let family =
+        families.iter().find_map(|record| if let Record::Family { family, .. } = record { Some(family.clone()) } else { None }).unwrap();
+    let many =
+        (0..ended).map(|number| Record::Family { session: large.id, number: u32::try_from(number).unwrap(), family: family.clone() });
+    for batch in many.collect::<Vec<_>>().chunks(TRANSFER_BATCH) {
+        scene.store.import(batch.to_vec()).await.unwrap();
+    }
+    // More than end in a step: the session is dead, and some of it is left.
+    assert!(scene.store.end_session(large.id, at(2)).await.unwrap());
+    let left = |records: &[Record]| {
+        records.iter().filter(|record| matches!(record, Record::Family { session, .. } if *session == large.id)).count()
+    };
+    let before = export(&scene.store).await;
+    assert!(left(&before) > 0, "nothing is left of it");
+
+    let elsewhere = other.open().await;
+    for batch in before.chunks(TRANSFER_BATCH) {
+        elsewhere.import(batch.to_vec()).await.unwrap();
+    }
+    assert_eq!(sorted(export(&elsewhere).await), sorted(before.clone()));
+    let back = db.another().await.open().await;
+    for batch in export(&elsewhere).await.chunks(TRANSFER_BATCH) {
+        back.import(batch.to_vec()).await.unwrap();
+    }
+    assert_eq!(sorted(export(&back).await), sorted(before));
+    for store in [&elsewhere, &back] {
+        purge(store, at(4)).await;
+        assert_eq!(left(&export(store).await), 0, "it is not ended");
+    }
 }
 
 pub(crate) async fn an_export_is_of_one_moment_whatever_is_written_meanwhile(db: Db) {
