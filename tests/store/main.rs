@@ -202,7 +202,12 @@ async fn the_model_alone_sees_every_fault_that_it_could() {
         Fault::LinkIsOverwritten,
         Fault::AnyNumberWaits,
         Fault::LastKeyRetires,
+        Fault::SecondFounderWins,
+        Fault::NothingIsOverdue,
+        Fault::OpenedAgainItIsEmpty,
         Fault::ExportIsNotWhole,
+        Fault::ExportIsOfTwoMoments,
+        Fault::ImportedStaysForEver,
     ];
     for (fault, _) in FAULTS.iter().filter(|(fault, _)| !unseen.contains(fault)) {
         let histories = checks::random::histories(broken(sled(), *fault), 20 * checks::random::HISTORIES);

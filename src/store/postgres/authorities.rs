@@ -29,6 +29,9 @@ use crate::{
 #[expect(clippy::cast_possible_wrap, reason = "it is a small number")]
 const AT_ONCE: i64 = ENDED_AT_ONCE as i64;
 
+/// How often a row is waited for that those hold who are on their way, each time for as long as anybody waits for a lock.
+const WAITS: u32 = 4;
+
 /// Whether an authority is there: one that no administrator has enabled in time is not.
 macro_rules! is_there {
     ($now:literal) => {
@@ -246,7 +249,13 @@ impl AuthorityStore for PostgresStore {
         .await?;
         if !changed.enabled {
             // Those who were on their way in by it are in, or will not be. From now on it lets nobody begin, so there is an end to them.
-            self.database.query_opt("SELECT 1 FROM authorities WHERE id = $1 FOR UPDATE", &[&id]).await?;
+            let mut waits = 0;
+            while let Err(error) = self.database.query_opt("SELECT 1 FROM authorities WHERE id = $1 FOR UPDATE", &[&id]).await {
+                waits += 1;
+                if waits == WAITS || !matches!(error, Error::Busy { .. }) {
+                    return Err(error);
+                }
+            }
         }
         Ok(changed)
     }

@@ -36,6 +36,8 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 struct Known<K> {
     /// The one that answered last.
     latest: Option<K>,
+    /// When each answered last.
+    answered: Vec<(K, Instant)>,
     /// Those that were silent when they were asked last, and since when that is known.
     silent: Vec<(K, Instant)>,
 }
@@ -46,7 +48,7 @@ struct Order<K>(Mutex<Known<K>>);
 
 impl<K> Default for Order<K> {
     fn default() -> Self {
-        Self(Mutex::new(Known { latest: None, silent: Vec::new() }))
+        Self(Mutex::new(Known { latest: None, answered: Vec::new(), silent: Vec::new() }))
     }
 }
 
@@ -57,7 +59,8 @@ impl<K: Copy + PartialEq> Order<K> {
 
     /// First the one that answered last, and last of all those that were silent, beginning with the one of which that is known longest.
     fn sort(&self, mut keys: Vec<K>) -> Vec<K> {
-        let known = self.known();
+        let mut known = self.known();
+        known.answered.retain(|(key, _)| keys.contains(key));
         keys.sort_by_key(|key| (known.silent_since(*key), known.latest != Some(*key)));
         keys
     }
@@ -73,14 +76,16 @@ impl<K: Copy + PartialEq> Order<K> {
     {
         let mut refused = None;
         for key in self.sort(keys) {
-            let asked = Asked { order: self, key, since: Instant::now(), silent_after: SILENT_AFTER.min(limit / 2) };
+            let mut asked = Asked { order: self, key, since: Instant::now(), silent_after: SILENT_AFTER.min(limit / 2) };
             let answer = timeout(limit, one(key)).await;
+            if matches!(answer, Ok(Ok(_) | Err(Some(_)))) && asked.since.elapsed() < limit * 9 / 10 {
+                // Slow as it may have been: it has said something. (What the library says when its own time is up is nothing that the other one said.)
+                asked.silent_after = Duration::MAX;
+            }
             drop(asked);
             match answer {
                 Ok(Ok(answer)) => {
-                    let mut known = self.known();
-                    known.silent.retain(|(other, _)| *other != key);
-                    known.latest = Some(key);
+                    self.known().has_answered(key);
                     return Ok((key, answer));
                 }
                 Ok(Err(error)) => refused = error.or(refused),
@@ -92,6 +97,21 @@ impl<K: Copy + PartialEq> Order<K> {
 }
 
 impl<K: Copy + PartialEq> Known<K> {
+    fn has_answered(&mut self, key: K) {
+        self.silent.retain(|(other, _)| *other != key);
+        self.answered.retain(|(other, _)| *other != key);
+        self.answered.push((key, Instant::now()));
+        self.latest = Some(key);
+    }
+
+    fn is_silent_from(&mut self, key: K, since: Instant) {
+        // It may have answered somebody else meanwhile.
+        if !self.answered.iter().any(|(other, at)| *other == key && *at >= since) {
+            self.silent.retain(|(other, _)| *other != key);
+            self.silent.push((key, Instant::now()));
+        }
+    }
+
     fn silent_since(&self, key: K) -> Option<Instant> {
         self.silent.iter().find(|(other, _)| *other == key).map(|(_, since)| *since)
     }
@@ -110,9 +130,7 @@ impl<K: Copy + PartialEq> Drop for Asked<'_, K> {
     fn drop(&mut self) {
         // Who gives up after a silent one was given up has asked the next one for no time at all, which says nothing of that.
         if self.since.elapsed() >= self.silent_after {
-            let mut known = self.order.known();
-            known.silent.retain(|(other, _)| *other != self.key);
-            known.silent.push((self.key, Instant::now()));
+            self.order.known().is_silent_from(self.key, self.since);
         }
     }
 }
@@ -300,6 +318,26 @@ mod tests {
         // Time is up when the second one has just been asked.
         assert_eq!(ask(&order, &[0, 1, 2], LIMIT + LIMIT / 10).await, (None, vec![0, 1]));
         assert_eq!(ask(&order, &[0], LIMIT / 10).await, (Some(1), vec![1]));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_slow_and_answers_is_not_held_to_be_silent() {
+        let order = Order::default();
+        let slow = |answer: Result<(), Option<()>>| {
+            move |_: usize| async move {
+                tokio::time::sleep(LIMIT * 6 / 10).await;
+                answer
+            }
+        };
+        assert_eq!(order.ask(vec![0], LIMIT, slow(Err(Some(())))).await, Err(Some(())));
+        assert!(!order.is_silent(0), "it has refused");
+        // Whoever gives up says nothing of one that has answered somebody else since he asked.
+        let (gives_up, answered) = tokio::join!(
+            timeout(LIMIT * 8 / 10, order.ask(vec![0], LIMIT, |_: usize| pending::<Result<(), Option<()>>>())),
+            order.ask(vec![0], LIMIT, slow(Ok(()))),
+        );
+        assert!(gives_up.is_err() && answered.is_ok());
+        assert!(!order.is_silent(0), "it has answered");
     }
 
     #[test]

@@ -13,7 +13,10 @@ use std::{
     io,
     ops::Bound,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -199,6 +202,8 @@ struct Copy {
     /// The one that sled writes its log to, open from the beginning: what the kernel could not write it says once to each who has the file
     /// open then, and to nobody who opens it later. sled may have been told, and goes on.
     file: Arc<File>,
+    /// How many bytes have been copied since it was brought to disk.
+    bytes: AtomicUsize,
     path: PathBuf,
     /// There once most of it is on disk.
     acknowledged: Option<Acknowledged>,
@@ -210,7 +215,7 @@ impl Copy {
         let db = open_files(&path)?;
         let log = path.join("db");
         let file = File::open(&log).map_err(|error| io_error("cannot open", &log, &error))?;
-        Ok(Self { db, file: Arc::new(file), path, acknowledged: None })
+        Ok(Self { db, file: Arc::new(file), bytes: AtomicUsize::new(0), path, acknowledged: None })
     }
 
     /// Brings to disk what has been copied so far. What steps write goes there behind it, and is not to wait for more than a little. (sled's part of it
@@ -341,7 +346,6 @@ impl SledStore {
     async fn copy_window(&self, copy: &Copy, begin: &[u8], pass: Pass, batches: usize) -> Result<Option<Vec<u8>>, Error> {
         let to: &sled::Tree = &copy.db;
         let mut end = begin.to_vec();
-        let mut bytes = 0;
         for _ in 0..batches {
             let (to, beside, after, folder) = (to.clone(), self.writer.beside.clone(), end.clone(), self.folder.clone());
             let some = move |from: &sled::Tree| {
@@ -354,13 +358,12 @@ impl SledStore {
             match self.writer.between_steps(some).await?? {
                 Some((last, more)) => {
                     end = last;
-                    bytes += more;
+                    if copy.bytes.fetch_add(more, Ordering::Relaxed) + more >= FLUSHED_AT_ONCE {
+                        copy.bytes.store(0, Ordering::Relaxed);
+                        copy.write_so_far().await?;
+                    }
                 }
                 None => return Ok(None),
-            }
-            if bytes >= FLUSHED_AT_ONCE {
-                bytes = 0;
-                copy.write_so_far().await?;
             }
         }
         Ok(Some(end))
