@@ -325,10 +325,11 @@ pub trait AuthorityStore {
     /// At most `limit` authorities by name.
     async fn authorities(&self, after: After<String>, limit: usize, now: Timestamp) -> Result<Vec<Authority>, Error>;
 
-    /// Changes an authority, and gives it as it is then.
+    /// Changes an authority, and gives it as it is then. Where it is off then, nobody is on his way in by it any more.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::AuthorityExists`] when another one has its new name; whatever `change` refuses with.
+    /// [`Error::NotFound`]; [`Error::AuthorityExists`] when another one has its new name; whatever `change` refuses with. With [`Error::Busy`] it
+    /// may be off, and some may still be on their way: ask again.
     async fn update_authority(&self, id: AuthorityId, change: Change<Authority>, now: Timestamp) -> Result<Authority, Error>;
 
     /// Deletes an authority and its links. Where that takes several steps nobody signs in by it from the first one on.

@@ -143,7 +143,14 @@ fn log_of(data: &Path) -> PathBuf {
 /// Leaves so much behind in the files of a store that moving to new ones is worth it.
 pub(crate) async fn fill_with_what_is_gone(data: &Path) {
     let store = SledStore::open(data).expect("a store");
-    for _ in 0..28 {
+    put_codes(&store, 28).await;
+    while store.purge(SystemClock.now().after(Duration::from_secs(1))).await.expect("purged") > 0 {}
+    store.flush().await.expect("flushed");
+}
+
+/// Puts so many times 500 codes of about 3 KiB into a store, which have expired.
+pub(crate) async fn put_codes(store: &SledStore, times: usize) {
+    for _ in 0..times {
         let codes = (0..500).map(|_| {
             let code = Code {
                 app: AppId::new("nobody").expect("an id"),
@@ -159,8 +166,6 @@ pub(crate) async fn fill_with_what_is_gone(data: &Path) {
         });
         store.import(codes.collect()).await.expect("stored");
     }
-    while store.purge(SystemClock.now().after(Duration::from_secs(1))).await.expect("purged") > 0 {}
-    store.flush().await.expect("flushed");
 }
 
 /// Whether what clients had been told at this moment holds once the power is back.
